@@ -1,0 +1,289 @@
+"""The Python interface in plain functions; ``irprune`` exports them lazily.
+
+Nothing here knows a family or a pass: models come in through ``irprune.families`` and
+``irprune.graphfile``, passes through the registry. Importing this module does not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from irprune.errors import UsageError
+from irprune.passmanager import (
+    Pass,
+    PassContext,
+    PassReport,
+    Pipeline,
+    PipelineReport,
+    Progress,
+    no_progress,
+    run_pipeline,
+)
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from irprune.checks import Check
+    from irprune.evaluate.calculator import IrpruneCalculator
+    from irprune.evaluate.metrics import Metrics
+    from irprune.evaluate.potential import Potential
+    from irprune.graph import EquivariantGraph
+
+TARGETS = ("auto", "native:mace", "native:sevennet", "surgery", "graph")
+CRITERIA = ("energy-force", "magnitude", "activation", "random")
+PipelineLike = Pipeline | Pass | str | Path | Iterable[Pass]
+
+
+def load(
+    name_or_path: str | Path, trust: bool = False, dtype: str | None = None
+) -> EquivariantGraph:
+    """A model as a graph: one of our graph files, or a checkpoint or name that a family knows.
+
+    Args:
+        name_or_path: a file, or a name such as ``7net-0``.
+        trust: allow pickles that can run code. Only for files that you trust.
+        dtype: ``float32`` or ``float64``; default that of the model.
+
+    Raises:
+        UsageError: there is no such file or name.
+        ModelFileError: the file cannot be read, is not trusted or is not supported.
+    """
+    from irprune.families import load_model
+
+    return load_model(name_or_path, trust=trust, dtype=dtype)
+
+
+def run(
+    pipeline: PipelineLike,
+    graph: EquivariantGraph,
+    data: Sequence[Atoms] | None = None,
+    **options: Any,
+) -> EquivariantGraph:
+    """Runs a pipeline on a graph and gives the new graph; ``graph`` is not changed.
+
+    Args:
+        pipeline: text (``"score,select{keep=0.5},slice"``), a YAML recipe's path, passes, or a
+            ``Pipeline``.
+        graph: what ``load`` or ``trace`` gave.
+        data: structures to score or recover on; passes that need some and get none make their own.
+        options: as for ``run_reported``.
+    """
+    return run_reported(pipeline, graph, data, **options)[0]
+
+
+def run_reported(
+    pipeline: PipelineLike,
+    graph: EquivariantGraph,
+    data: Sequence[Atoms] | None = None,
+    *,
+    seed: int = 0,
+    target: str = "auto",
+    device: str = "cpu",
+    dtype: str | None = None,
+    output: str | Path | None = None,
+    teacher: EquivariantGraph | None = None,
+    progress: Progress = no_progress,
+    print_after: bool | Collection[str] = False,
+    verify_each: bool = False,
+    on_pass: Callable[[PassReport], None] | None = None,
+) -> tuple[EquivariantGraph, PipelineReport]:
+    """As ``run``, with the report of what each pass did.
+
+    Raises:
+        PipelineError: the pipeline does not parse, or a requirement is not met.
+        CheckFailed: with ``verify_each``, a pass broke what it claims to keep.
+    """
+    if target not in TARGETS:
+        raise UsageError(f"unknown target {target!r}; known are {', '.join(TARGETS)}")
+    context = PassContext(
+        frames=data,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        target=target,
+        output=None if output is None else Path(output),
+        progress=progress,
+        verify=lambda g: verify_step(g, data, seed),
+        teacher=graph if teacher is None else teacher,
+    )
+    return run_pipeline(
+        Pipeline.of(pipeline),
+        graph,
+        context,
+        print_after=print_after,
+        verify_each=verify_each,
+        on_pass=on_pass,
+    )
+
+
+def prune_pipeline(
+    *,
+    keep: float | None = None,
+    to: str | None = None,
+    budget: str | None = None,
+    criterion: str | None = None,
+    recover: int = 0,
+    verify: bool = True,
+) -> Pipeline:
+    """The pipeline that ``irprune prune`` runs.
+
+    Args:
+        keep: fraction of blocks to keep, in (0, 1].
+        to: irreps to prune to, such as ``64x0e``.
+        budget: ``params=P%`` or ``flops=P%`` of the original.
+        criterion: one of ``CRITERIA``; default ``energy-force``, or ``magnitude`` with ``to``.
+        recover: distillation steps after slicing; 0 for none.
+        verify: check what was sliced, before anything is trained.
+
+    Raises:
+        UsageError: none or several of keep, to and budget, or a value out of range.
+    """
+    given = [n for n, v in (("keep", keep), ("to", to), ("budget", budget)) if v is not None]
+    if len(given) > 1:
+        raise UsageError(f"give one of keep, to and budget, not {' and '.join(given)}")
+    if not given:
+        keep = 0.5
+    if keep is not None and not 0 < keep <= 1:
+        raise UsageError(f"keep must be a fraction in (0, 1], got {keep:g}")
+    if recover < 0:
+        raise UsageError(f"recover must be a number of steps, 0 or more, got {recover}")
+    if criterion is None:
+        criterion = "energy-force" if to is None else "magnitude"
+    if criterion not in CRITERIA:
+        raise UsageError(f"unknown criterion {criterion!r}; known are {', '.join(CRITERIA)}")
+    if budget is not None:
+        select = f"select{{{_budget(budget)}}}"
+    elif to is not None:
+        from irprune.irreps import IrrepsType
+
+        select = f"select{{to={IrrepsType.parse(to).irreps}}}"
+    else:
+        select = f"select{{keep={keep!r}}}"
+    tail = ",verify" if verify else ""
+    tail += f",recover{{steps={recover}}}" if recover else ""
+    return Pipeline.parse(f"score{{by={criterion}}},{select},slice,rewrite-tp{tail}")
+
+
+def _budget(text: str) -> str:
+    """``params=50%`` as an option of select.
+
+    Raises:
+        UsageError: another quantity, or a share that is not in (0, 100].
+    """
+    quantity, _, share = text.partition("=")
+    if quantity not in ("params", "flops") or not share:
+        raise UsageError(f"a budget is params=P% or flops=P%, such as params=50%, got {text!r}")
+    try:
+        percent = float(share.removesuffix("%"))
+    except ValueError:
+        percent = float("nan")
+    if not share.endswith("%") or not 0 < percent <= 100:
+        raise UsageError(f"a budget is a share in (0, 100] with a percent sign, got {text!r}")
+    return f"{quantity}={share}"
+
+
+def prune(
+    graph: EquivariantGraph,
+    data: Sequence[Atoms] | None = None,
+    *,
+    keep: float | None = None,
+    to: str | None = None,
+    budget: str | None = None,
+    criterion: str | None = None,
+    recover: int = 0,
+    verify: bool = True,
+    **options: Any,
+) -> EquivariantGraph:
+    """``run`` with the pipeline of ``prune_pipeline``."""
+    pipeline = prune_pipeline(
+        keep=keep, to=to, budget=budget, criterion=criterion, recover=recover, verify=verify
+    )
+    return run(pipeline, graph, data, **options)
+
+
+def potential(
+    model: EquivariantGraph | str | Path, trust: bool = False, dtype: str | None = None
+) -> Potential:
+    """A model that evaluates structures to energies, forces and stress.
+
+    Raises:
+        UsageError: a graph that does not say which atoms it is for (``irprune.trace``).
+    """
+    from irprune.evaluate.potential import Potential
+
+    graph = load(model, trust) if isinstance(model, str | Path) else model
+    if graph.atomistic is None:
+        raise UsageError(
+            "this graph is not an interatomic potential: it has no cutoff and no elements"
+        )
+    return Potential(graph.module(_torch_dtype(dtype)), graph.atomistic)
+
+
+def _torch_dtype(name: str | None) -> Any:
+    """``float32`` or ``float64`` as torch's dtype; None for that of the model."""
+    if name is None:
+        return None
+    import torch
+
+    if name not in ("float32", "float64"):
+        raise UsageError(f"unknown dtype {name!r}; known are float32, float64")
+    return getattr(torch, name)
+
+
+def calculator(
+    model: EquivariantGraph | str | Path,
+    *,
+    trust: bool = False,
+    dtype: str | None = None,
+    device: str | None = None,
+    head: str | None = None,
+) -> IrpruneCalculator:
+    """An ASE calculator: energy, atomic energies, forces, stress."""
+    from irprune.evaluate.calculator import IrpruneCalculator
+
+    found = potential(model, trust, dtype)
+    return IrpruneCalculator(found.module, found.atomistic, head=head, device=device)
+
+
+def evaluate(
+    model: EquivariantGraph | str | Path,
+    data: Sequence[Atoms],
+    reference: EquivariantGraph | str | Path | None = None,
+    *,
+    trust: bool = False,
+    batch_size: int = 8,
+) -> Metrics:
+    """Errors against the labels of the structures or, with ``reference``, against that model.
+
+    Raises:
+        DataError: structures that the model cannot run on, or without labels.
+    """
+    from irprune.evaluate.metrics import compare_potentials, evaluate_frames
+
+    found = potential(model, trust)
+    if reference is None:
+        return evaluate_frames(found, data, batch_size)
+    return compare_potentials(found, potential(reference, trust), data, batch_size)
+
+
+def generated_frames(graph: EquivariantGraph, n: int, seed: int = 0) -> list[Atoms]:
+    """Structures with elements that the model knows, for work that needs no data set."""
+    from irprune.data.generate import generate
+
+    if graph.atomistic is None:
+        raise UsageError("structures can only be generated for an interatomic potential")
+    return generate(graph.atomistic, n, seed, max_atoms=12)
+
+
+def verify_step(
+    graph: EquivariantGraph, data: Sequence[Atoms] | None = None, seed: int = 0
+) -> list[Check]:
+    """What ``verify_each`` runs after a pass: types, masked = sliced, and three quick rungs."""
+    from irprune.ladder import verify_graph
+
+    frames = list(data[:2]) if data else None
+    if frames is None and graph.atomistic is not None:
+        frames = generated_frames(graph, 2, seed)
+    return verify_graph(graph, frames, seed=seed, steps=("rotation", "permutation", "forces"))

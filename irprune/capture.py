@@ -1,0 +1,65 @@
+"""The tracer: an unmodified module becomes an fx graph of semantic nodes.
+
+A module is a leaf when an OpDef stands for its class; everything else is traced through. A module
+that cannot be traced through becomes one node without an OpDef: a barrier, frozen and listed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import fx, nn
+
+from irprune.ops.base import load_builtin_ops, op_of_class
+
+Replacement = tuple[Any, str, Callable[..., Any]]
+"""(python module, global name, function recorded whole in its place while tracing)"""
+
+
+class SemanticTracer(fx.Tracer):
+    """An fx tracer whose leaves are the modules that have an OpDef."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if op_of_class(type(m)) is not None:
+            return True
+        return super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except (fx.proxy.TraceError, TypeError, RuntimeError, ValueError):
+            if m is self.root or any(op_of_class(type(c)) for c in m.modules()):
+                raise
+            return self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
+
+
+@contextlib.contextmanager
+def _replaced(replacements: Sequence[Replacement]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for module, name, function in replacements:
+            stack.enter_context(patch.object(module, name, function))
+        yield
+
+
+def capture(module: nn.Module, replacements: Sequence[Replacement] = ()) -> fx.GraphModule:
+    """Traces ``module`` in evaluation mode; parameters are shared with it, not copied."""
+    load_builtin_ops()
+    module.eval()
+    tracer = SemanticTracer()
+    with _replaced(replacements), torch.no_grad():
+        graph = tracer.trace(module)
+    traced = fx.GraphModule(tracer.root, graph, type(module).__name__)
+    traced.graph.eliminate_dead_code()
+    traced.recompile()
+    traced.eval()
+    return traced

@@ -1,0 +1,241 @@
+"""What all verbs share: common options, logs and progress on stderr, one JSON object on stdout."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+import click
+
+from irprune.errors import EXIT_CHECK, DataError, IrpruneError, ModelFileError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from irprune.passmanager import CheckLike, Progress
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DTYPES = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class Session:
+    """One call of the command line."""
+
+    as_json: bool
+    seed: int
+    device: str
+    dtype: str | None
+    trust: bool
+    stdout: TextIO
+
+    @property
+    def console(self) -> Console:
+        """Where results for people go: stdout, or stderr beside ``--json``."""
+        from rich.console import Console
+
+        return Console(
+            file=sys.stderr if self.as_json else self.stdout, highlight=False, markup=False
+        )
+
+    def log(self, message: str) -> None:
+        """One line on stderr."""
+        sys.stderr.write(message + "\n")
+
+    def emit(self, result: Mapping[str, Any]) -> None:
+        """The one JSON object, if ``--json`` was given; adds seed and versions."""
+        if self.as_json:
+            from irprune.versions import versions
+
+            write_json({**result, "seed": self.seed, "versions": versions()}, self.stdout)
+
+    def load(self, model: str) -> Any:
+        """A model as a graph.
+
+        Raises:
+            ModelFileError: whatever is wrong with the file.
+        """
+        from irprune import api
+
+        self.check_device()
+        try:
+            return api.load(model, trust=self.trust, dtype=self.dtype)
+        except IrpruneError:
+            raise
+        except Exception as error:
+            reason = next(iter(str(error).strip().splitlines()), "no message")
+            raise ModelFileError(
+                f"cannot read the model {model}: {type(error).__name__}: {reason}"
+            ) from error
+
+    def frames(
+        self, path: str, atomistic: Any = None, need_labels: Sequence[str] = ()
+    ) -> list[Any]:
+        """The structures of a data file, checked against what the model knows.
+
+        Raises:
+            DataError: it cannot be read or used.
+        """
+        from irprune.data.frames import check_frames, read_frames
+
+        try:
+            frames = read_frames(path)
+            check_frames(frames, atomistic, need_labels)
+            return frames
+        except IrpruneError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f"cannot use the structures in {path}: {type(error).__name__}: {error}"
+            ) from error
+
+    def check_device(self) -> None:
+        """Refuses a device that is not there.
+
+        Raises:
+            UsageError: it is not.
+        """
+        if self.device == "cpu":
+            return
+        import torch
+
+        try:
+            torch.empty(0, device=self.device)
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UsageError(f"--device {self.device} cannot be used: {reason}") from None
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Progress]:
+        """A bar on a terminal, a line every few seconds elsewhere; on stderr."""
+        if sys.stderr.isatty():
+            with _bar(title) as report:
+                yield report
+        else:
+            yield _Lines(title)
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+
+        def report(label: str, done: int, total: int | None = None) -> None:
+            bar.update(task, description=f"{title}: {label}", completed=done, total=total)
+
+        yield report
+
+
+class _Lines:
+    """Progress for logs: at most one line every few seconds, and one for each new label."""
+
+    def __init__(self, title: str, every: float = 5.0) -> None:
+        self.title = title
+        self.every = every
+        self.last = -math.inf
+        self.label = ""
+
+    def __call__(self, label: str, done: int, total: int | None = None) -> None:
+        now = time.monotonic()
+        if label == self.label and now - self.last < self.every:
+            return
+        self.last, self.label = now, label
+        of = f" {done}/{total}" if total else ""
+        sys.stderr.write(f"{self.title}: {label}{of}\n")
+        sys.stderr.flush()
+
+
+def common_options(function: F) -> F:
+    """Adds --json, --seed, --device, --dtype, --trust-pickle; the verb gets a ``Session`` first."""
+
+    @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+    @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+    @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …")
+    @click.option("--dtype", type=click.Choice(DTYPES), help="Default: that of the model.")
+    @click.option(
+        "--trust-pickle",
+        "trust",
+        is_flag=True,
+        help="Load model files that are pickles. They can run any code: only for files you trust.",
+    )
+    @click.pass_context
+    @wraps(function)
+    def wrapper(
+        ctx: click.Context,
+        /,
+        as_json: bool,
+        seed: int,
+        device: str,
+        dtype: str | None,
+        trust: bool,
+        **kwargs: Any,
+    ) -> Any:
+        obj = ctx.obj or {}
+        session = Session(as_json, seed, device, dtype, trust, obj.get("stdout", sys.stdout))
+        return function(session, **kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def existing_file(path: str | None, what: str) -> Path | None:
+    """A path that must be a readable file.
+
+    Raises:
+        UsageError: it is not there, or is a folder.
+    """
+    if path is None:
+        return None
+    found = Path(path)
+    if found.is_dir():
+        raise UsageError(f"{what} {path} is a folder; name a file")
+    if not found.exists():
+        raise UsageError(f"{what} {path} does not exist")
+    return found
+
+
+def exit_code(checks: Sequence[CheckLike]) -> int:
+    """1 if a check failed, else 0."""
+    return 0 if all(c.ok for c in checks) else EXIT_CHECK
+
+
+def plain(value: Any) -> Any:
+    """Anything as JSON types; numbers that JSON has no word for become null."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, str) or value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return str(value)
+
+
+def write_json(value: Mapping[str, Any], stream: TextIO) -> None:
+    """One JSON object and a newline."""
+    json.dump(plain(value), stream, indent=2, ensure_ascii=False)
+    stream.write("\n")
+    stream.flush()

@@ -1,0 +1,108 @@
+"""Running a pipeline on a model and exporting the result: what ``prune`` and ``run`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from irprune.cli.common import Session, existing_file, exit_code
+from irprune.cli.results import checks_json, print_run, sizes
+from irprune.passmanager import Pipeline
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TARGETS = ("auto", "native:mace", "native:sevennet", "surgery", "graph")
+
+
+def job_options(function: F) -> F:
+    """Options of the verbs that run a pipeline."""
+    for option in (
+        click.option("--verify-each", is_flag=True, help="Verify after every pass."),
+        click.option("--print-after", is_flag=True, help="Print the graph after every pass."),
+        click.option(
+            "--target",
+            type=click.Choice(TARGETS),
+            default="auto",
+            show_default=True,
+            help="What the result must be expressible as; auto: the model's own family.",
+        ),
+        click.option(
+            "--data",
+            metavar="FILE",
+            help="Structures that ASE reads, to score and recover on. Default: generated ones.",
+        ),
+        click.option("-o", "--output", metavar="OUT", help="The file to write the result to."),
+    ):
+        function = option(function)
+    return function
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a pipeline, as asked for on the command line."""
+
+    model: str
+    pipeline: Pipeline
+    output: str | None
+    data: str | None
+    target: str
+    print_after: bool
+    verify_each: bool
+
+    def run(self, session: Session) -> int:
+        """Runs it, prints the result and gives the exit code."""
+        from irprune import api
+        from irprune.files import check_writable
+
+        self.pipeline.check({"irreps"})
+        existing_file(self.data, "the data file")
+        output = check_writable(Path(self.output)) if self.output else None
+        before_graph = session.load(self.model)
+        frames = None
+        if self.data:
+            frames = session.frames(self.data, before_graph.atomistic)
+        with session.progress("irprune") as progress:
+            graph, report = api.run_reported(
+                self.pipeline,
+                before_graph,
+                frames,
+                seed=session.seed,
+                target=self.target,
+                device=session.device,
+                dtype=session.dtype,
+                output=output,
+                progress=progress,
+                print_after=self.print_after,
+                verify_each=self.verify_each,
+            )
+            exported = report.results.get("export")
+            if exported is None and output is not None:
+                from irprune.export import export
+
+                progress("export", len(self.pipeline), None)
+                exported = export(graph, output, self.target)
+        checks = [
+            *(c for p in report.passes for c in p.checks),
+            *report.results.get("verify", ()),
+            *(exported.checks if exported is not None else ()),
+        ]
+        irreps = (before_graph.irreps_per_layer(), graph.irreps_per_layer())
+        payload = {
+            "model": self.model,
+            "output": None if exported is None else str(exported.path),
+            "tier": None if exported is None else exported.tier,
+            **sizes(report.before, report.after),
+            "irreps": irreps[1],
+            "irreps_before": irreps[0],
+            "checks": checks_json(checks),
+            "pipeline": report.pipeline,
+            "passes": [p.to_json() for p in report.passes],
+        }
+        session.emit(payload)
+        if not session.as_json:
+            print_run(session, payload, report, irreps, report.before, report.after)
+        return exit_code(checks)

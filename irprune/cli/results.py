@@ -1,0 +1,67 @@
+"""What the verbs answer: the keys of ``--json``, and the tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from irprune.passmanager import CheckLike, PipelineReport, StatsLike, check_json
+from irprune.report.model import Report, Row
+
+if TYPE_CHECKING:
+    from irprune.cli.common import Session
+
+
+def sizes(before: StatsLike, after: StatsLike | None = None) -> dict[str, Any]:
+    """Parameters, FLOPs per atom and blocks, before and after (equal where nothing was done)."""
+    after = after or before
+    return {
+        "params": after.params,
+        "params_before": before.params,
+        "flops_per_atom": after.flops_per_atom,
+        "flops_per_atom_before": before.flops_per_atom,
+        "blocks": after.blocks,
+        "blocks_before": before.blocks,
+    }
+
+
+def checks_json(checks: Iterable[CheckLike]) -> list[dict[str, Any]]:
+    """Checks as JSON, with their detail where they have one."""
+    return [{**check_json(c), "detail": getattr(c, "detail", "")} for c in checks]
+
+
+def size_rows(before: StatsLike, after: StatsLike) -> tuple[Row, ...]:
+    """The rows that every comparison starts with."""
+    return (
+        Row("parameters", "", (before.params, after.params), compare=True),
+        Row("FLOPs per atom", "", (before.flops_per_atom, after.flops_per_atom), compare=True),
+        Row("blocks", "", (before.blocks, after.blocks), compare=True),
+    )
+
+
+def print_run(
+    session: Session,
+    payload: Mapping[str, Any],
+    report: PipelineReport | None,
+    irreps: Sequence[Mapping[str, str]],
+    before: StatsLike,
+    after: StatsLike,
+) -> None:
+    """Tables of a run: sizes, structure, passes, checks, where the result is."""
+    from rich.console import Group
+
+    from irprune.report import terminal
+
+    shown = Report(str(payload["model"]), ("before", "after"), size_rows(before, after))
+    parts: list[Any] = [terminal.comparison_table(shown)]
+    if len(irreps) == 2:
+        parts += ["", terminal.irreps_table(irreps[0], irreps[1])]
+    if report is not None and report.passes:
+        parts += ["", terminal.passes_table([p.to_json() for p in report.passes])]
+    if payload.get("checks"):
+        parts += ["", terminal.checks_table(payload["checks"])]
+    session.console.print(Group(*parts))
+    if payload.get("output"):
+        session.console.print(
+            f"\nwritten: {payload['output']} (tier: {payload['tier']})", markup=False
+        )

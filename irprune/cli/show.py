@@ -1,0 +1,127 @@
+"""``irprune show``: what a model consists of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from irprune.cli.common import Session, common_options
+from irprune.cli.results import sizes
+from irprune.report.model import Report, Row, number
+
+
+@click.command("show")
+@click.argument("model")
+@click.option("--groups", is_flag=True, help="List the coupled groups.")
+@click.option("--ir", is_flag=True, help="Print the graph with its types.")
+@click.option("--html", metavar="FILE", help="Write a report as one HTML file.")
+@click.option("--dot", metavar="FILE", help="Write the graph for Graphviz.")
+@common_options
+def command(
+    session: Session, model: str, groups: bool, ir: bool, html: str | None, dot: str | None
+) -> int:
+    """Show MODEL: sizes, irreps per layer, what can be pruned, and what is frozen."""
+    from irprune.files import atomic_path, check_writable
+
+    for path in filter(None, (html, dot)):
+        check_writable(path)
+    graph = session.load(model)
+    stats = graph.stats()
+    payload = {
+        "model": model,
+        "family": None if graph.source is None else graph.source.family,
+        "tier": None,
+        **sizes(stats),
+        "nodes": stats.nodes,
+        "irreps": graph.irreps_per_layer(),
+        "axes": _axes(graph),
+        "elements": None if graph.atomistic is None else list(graph.atomistic.symbols),
+        "cutoff": None if graph.atomistic is None else graph.atomistic.cutoff,
+        "barriers": _barriers(graph),
+        "history": list(graph.history),
+        "checks": [],
+        "groups": graph.groups() if groups else None,
+    }
+    if html:
+        from irprune.report.html import write
+
+        write(_report(model, graph, stats), html)
+    if dot:
+        from irprune.report.dot import render
+
+        with atomic_path(dot) as temporary:
+            Path(temporary).write_text(render(graph), encoding="utf-8")
+    session.emit(payload)
+    if not session.as_json:
+        _print(session, payload, graph, ir)
+    return 0
+
+
+def _axes(graph: Any) -> list[dict[str, Any]]:
+    return [
+        {"name": a.name, "kind": a.kind, "irrep": a.ir, "blocks": len(a.groups)}
+        for a in graph.axes()
+    ]
+
+
+def _barriers(graph: Any) -> list[str]:
+    """Nodes that no OpDef knows: what they touch is frozen."""
+    from irprune.ops.base import op_of_node
+
+    return [
+        site.where
+        for site in graph.sites.values()
+        if site.node.op.startswith("call") and op_of_node(site.node, site.module) is None
+    ]
+
+
+def _report(model: str, graph: Any, stats: Any) -> Report:
+    from irprune.versions import versions
+
+    rows = (
+        Row("parameters", "", (stats.params,)),
+        Row("FLOPs per atom", "", (stats.flops_per_atom,)),
+        Row("blocks", "", (stats.blocks,)),
+        Row("graph nodes", "", (stats.nodes,)),
+    )
+    return Report(
+        title=model,
+        models=("model",),
+        rows=rows,
+        irreps=(graph.irreps_per_layer(),),
+        irreps_names=("model",),
+        versions=versions(),
+    )
+
+
+def _print(session: Session, payload: dict[str, Any], graph: Any, ir: bool) -> None:
+    from rich.table import Table
+
+    from irprune.report.terminal import irreps_table
+
+    console = session.console
+    elements = "" if graph.atomistic is None else f", {graph.atomistic.elements_text()}"
+    console.print(
+        f"{payload['model']}: {payload['family'] or 'custom'}{elements}\n"
+        f"{number(payload['params'])} parameters,"
+        f" {number(payload['flops_per_atom'])} FLOPs per atom,"
+        f" {payload['blocks']} blocks, {payload['nodes']} nodes\n",
+        markup=False,
+    )
+    console.print(irreps_table(payload["irreps"]))
+    table = Table(box=None, pad_edge=False)
+    for heading in ("axis", "kind", "irrep"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("blocks", justify="right")
+    for axis in payload["axes"]:
+        table.add_row(axis["name"], axis["kind"], axis["irrep"], str(axis["blocks"]))
+    console.print("\nwhat can be pruned")
+    console.print(table)
+    for barrier in payload["barriers"]:
+        console.print(f"barrier: {barrier} has no OpDef; what it touches is frozen")
+    if payload["groups"] is not None:
+        console.print(f"\n{payload['groups']}")
+    if ir:
+        console.print(f"\n{graph}")

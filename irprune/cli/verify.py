@@ -1,0 +1,103 @@
+"""``irprune verify``: the ladder of checks on a model file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from irprune.cli.common import Session, common_options, existing_file, exit_code
+from irprune.cli.results import checks_json, sizes
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from irprune.checks import Check
+
+
+@click.command("verify")
+@click.argument("model")
+@click.option("--against", metavar="MODEL2", help="A model that MODEL claims to be equal to.")
+@click.option("--data", metavar="FILE", help="Structures to check on. Default: generated ones.")
+@click.option("--structures", type=click.IntRange(1), default=3, show_default=True, metavar="N")
+@click.option("--no-reload", is_flag=True, help="Do not load the file in a fresh process.")
+@common_options
+def command(
+    session: Session,
+    model: str,
+    against: str | None,
+    data: str | None,
+    structures: int,
+    no_reload: bool,
+) -> int:
+    """Check MODEL: types, symmetries, forces, stress, energy conservation, reload."""
+    from irprune import api
+    from irprune.ladder import masked_sliced_rung, types_rung
+    from irprune.verify import run_ladder
+
+    existing_file(data, "the data file")
+    graph = session.load(model)
+    other_graph = None if against is None else session.load(against)
+    other = None if other_graph is None else api.potential(other_graph, dtype=dtype(session))
+    potential = api.potential(graph, dtype=dtype(session))
+    if data:
+        frames = session.frames(data, graph.atomistic)[:structures]
+    else:
+        frames = api.generated_frames(graph, structures, session.seed)
+    with session.progress("verify") as progress:
+        checks: list[Check] = [types_rung(graph)]
+        if graph.origin is not None:
+            progress("masked = sliced", 0, None)
+            checks.append(masked_sliced_rung(graph, frames))
+        checks += run_ladder(
+            potential.to(device=session.device),
+            frames,
+            against=None if other is None else other.to(device=session.device),
+            progress=lambda done, total: progress("ladder", done, total),
+        )
+        path = _file_of(graph, model)
+        if path is not None and not no_reload:
+            progress("reload in a fresh process", 0, None)
+            checks += _reload(graph, path, frames)
+    payload = {
+        "model": model,
+        "against": against,
+        "tier": None,
+        **(
+            sizes(graph.stats())
+            if other_graph is None
+            else sizes(other_graph.stats(), graph.stats())
+        ),
+        "irreps": graph.irreps_per_layer(),
+        "structures": [a.get_chemical_formula() for a in frames],
+        "checks": checks_json(checks),
+        "ok": all(c.ok for c in checks),
+    }
+    session.emit(payload)
+    if not session.as_json:
+        from irprune.report.terminal import checks_table
+
+        session.console.print(checks_table(payload["checks"]))
+    return exit_code(checks)
+
+
+def dtype(session: Session) -> str:
+    """The ladder runs in float64 unless told otherwise: its tolerances are tight there."""
+    return session.dtype or "float64"
+
+
+def _file_of(graph: Any, model: str) -> Path | None:
+    """The file that the model was read from, also where it was named."""
+    source = "" if graph.source is None else str(graph.source.path)
+    return next((Path(p) for p in (model, source) if p and Path(p).is_file()), None)
+
+
+def _reload(graph: Any, path: Path, frames: Sequence[Atoms]) -> Sequence[Check]:
+    from irprune.families.inspect import is_graph_file
+    from irprune.families.reload import reload_check
+
+    tier = "graph" if is_graph_file(path) else "native"
+    found: Sequence[Check] = reload_check(graph, tier, path, frames)
+    return found

@@ -1,0 +1,86 @@
+"""The cost model: parameters, and FLOPs per atom, of a graph under a mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from irprune.irreps import BoolMask, IrrepsType, Space
+from irprune.ops.base import Cost, op_of_node
+
+if TYPE_CHECKING:
+    from irprune.graph import EquivariantGraph
+
+DEFAULT_EDGES_PER_ATOM = 40.0
+"""Neighbours per atom assumed where no data say better (a 5 Å sphere in a typical crystal)."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Size of a graph.
+
+    ``params`` counts floating-point parameters of the ops (shared modules once);
+    ``flops_per_atom`` are forward floating-point operations, 2 per multiply-add, with
+    ``edges_per_atom`` neighbours; ``matmul_flops_per_atom`` is the part in matrix products.
+    """
+
+    params: int
+    flops_per_atom: float
+    matmul_flops_per_atom: float
+    edges_per_atom: float
+    blocks: int
+    nodes: int
+
+
+def node_costs(graph: EquivariantGraph, elements: BoolMask | None = None) -> dict[str, Cost]:
+    """Cost of every node under an element mask (all kept by default)."""
+    space = graph.blocks
+    if elements is None:
+        elements = np.ones(space.n, bool)
+    seen: set[object] = set()
+    costs: dict[str, Cost] = {}
+    for name, site in graph.sites.items():
+        op = op_of_node(site.node, site.module) if site.node.op.startswith("call") else None
+        if op is None:
+            params = sum(p.numel() for p in site.module.parameters()) if site.module else 0
+            if site.node.op == "get_attr":
+                params = _parameter_size(graph, str(site.node.target))
+            cost = Cost(params=params)
+        else:
+            cost = op.cost(site, space.keep_at(site, elements))
+        if site.node.op in ("call_module", "get_attr"):
+            if site.node.target in seen:
+                cost = Cost(0, cost.flops, cost.matmul)
+            seen.add(site.node.target)
+        costs[name] = cost
+    return costs
+
+
+def _parameter_size(graph: EquivariantGraph, path: str) -> int:
+    named = dict(graph.gm.named_parameters(remove_duplicate=False))
+    return named[path].numel() if path in named else 0
+
+
+def graph_stats(
+    graph: EquivariantGraph,
+    elements: BoolMask | None = None,
+    edges_per_atom: float | None = None,
+) -> Stats:
+    edges = DEFAULT_EDGES_PER_ATOM if edges_per_atom is None else edges_per_atom
+    params, flops, matmul = 0, 0.0, 0.0
+    for name, cost in node_costs(graph, elements).items():
+        t = graph.sites[name].out
+        rows = edges if isinstance(t, IrrepsType) and t.space is Space.EDGE else 1.0
+        params += cost.params
+        flops += cost.flops * rows
+        matmul += cost.matmul * rows
+    if elements is None:
+        elements = np.ones(graph.blocks.n, bool)
+    live = graph.blocks
+    groups = [c for a in graph.axes() if a.kind == "channel" for c in a.groups]
+    kept = 0
+    for c in groups:
+        kept += bool(elements[live.members[c]].any())
+    return Stats(params, flops, matmul, edges, kept, len(graph.sites))

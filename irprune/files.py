@@ -1,0 +1,53 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from irprune.errors import UsageError
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a path beside ``path`` to write to; on success it takes the place of ``path``.
+
+    On any failure what was written is removed and ``path`` is as it was. The name keeps the suffix
+    of ``path``, for writers that look at it.
+
+    Raises:
+        UsageError: the folder does not exist or cannot be written, or ``path`` is a folder.
+    """
+    final = Path(path)
+    check_writable(final)
+    folder = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    try:
+        temporary = folder / final.name
+        yield temporary
+        if not temporary.exists():
+            raise FileNotFoundError(f"nothing was written for {final}")
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, final)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_writable(path: str | os.PathLike[str]) -> Path:
+    """Finds out before long work whether an output file can be written.
+
+    Raises:
+        UsageError: it cannot; says why.
+    """
+    final = Path(path)
+    if final.is_dir():
+        raise UsageError(f"cannot write {final}: it is a folder; name a file")
+    if not final.parent.is_dir():
+        raise UsageError(f"cannot write {final}: there is no folder {final.parent}")
+    if not os.access(final.parent, os.W_OK):
+        raise UsageError(f"cannot write {final}: the folder {final.parent} is not writable")
+    return final

@@ -1,0 +1,112 @@
+"""The verification ladder of a graph: types, masked ≡ sliced, then the physical rungs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from irprune.checks import Check, make_check
+from irprune.infer import check_shapes
+from irprune.slicing import masked_and_sliced
+from irprune.tolerances import tolerance
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from irprune.graph import EquivariantGraph
+
+Progress = Callable[[int, int], None]
+
+
+def types_rung(graph: EquivariantGraph) -> Check:
+    """Every value of the graph has the shape that its type says.
+
+    Raises:
+        IrrepsTypeError: names the first value that has not.
+    """
+    check_shapes(graph.gm, graph.sites, graph.inputs)
+    untyped = sum(str(s.out) == "unknown" for s in graph.sites.values())
+    return make_check("types", untyped, 0, f"{len(graph.sites)} values, {untyped} behind barriers")
+
+
+def masked_sliced_rung(graph: EquivariantGraph, frames: Sequence[Atoms] | None) -> Check:
+    """Energies and forces (for a network: values and gradients) of the masked original and the
+    sliced model, in float64, relative."""
+    masked, sliced = masked_and_sliced(graph)
+    if graph.atomistic is not None and frames:
+        from irprune.evaluate.potential import Potential
+        from irprune.verify import agreement
+
+        a, b = Potential(masked, graph.atomistic), Potential(sliced, graph.atomistic)
+        return agreement(a, b, frames, check="masked-sliced")
+    worst = 0.0
+    for grow in (0, 3):
+        worst = max(worst, compare_on_examples(graph, masked, sliced, grow))
+    return make_check("masked-sliced", worst, tolerance("masked-sliced", "float64"))
+
+
+def compare_on_examples(
+    graph: EquivariantGraph, a: torch.nn.Module, b: torch.nn.Module, grow: int = 0
+) -> float:
+    """Largest relative difference of values and gradients of two modules on random inputs."""
+    inputs = [
+        x.clone().requires_grad_(x.is_floating_point())
+        for x in graph.example(seed=grow, grow=grow)
+    ]
+    floating = [x for x in inputs if x.is_floating_point()]
+    results = []
+    for module in (a, b):
+        value = _first(module(*inputs))
+        weight = torch.linspace(0.5, 1.5, value.numel(), dtype=value.dtype).reshape(value.shape)
+        grads: tuple[torch.Tensor | None, ...] = (None,) * len(floating)
+        if value.requires_grad:
+            grads = torch.autograd.grad((value * weight).sum(), floating, allow_unused=True)
+        filled = [torch.zeros_like(x) if g is None else g for x, g in zip(floating, grads, strict=True)]
+        results.append([value.detach(), *filled])
+    return max(
+        float((x - y).abs().max() / max(float(x.abs().max()), 1e-12))
+        for x, y in zip(*results, strict=True)
+        if x.numel()
+    )
+
+
+def _first(value: object) -> torch.Tensor:
+    while isinstance(value, (tuple, list)):
+        value = value[0]
+    assert torch.is_tensor(value)
+    return value
+
+
+def verify_graph(
+    graph: EquivariantGraph,
+    frames: Sequence[Atoms] | None = None,
+    *,
+    seed: int = 0,
+    steps: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> list[Check]:
+    """All rungs that apply to the graph, in order.
+
+    Args:
+        graph: any graph; masked ≡ sliced runs where it has been sliced.
+        frames: structures; generated if None.
+        seed: for the generated structures.
+        steps: physical rungs to run; all by default.
+        progress: called with (rungs done, rungs in all).
+    """
+    checks = [types_rung(graph)]
+    if frames is None and graph.atomistic is not None:
+        from irprune.data.generate import generate
+
+        frames = generate(graph.atomistic, 3, seed=seed + 1, max_atoms=12)
+    if graph.origin is not None:
+        checks.append(masked_sliced_rung(graph, frames))
+    if graph.atomistic is not None and frames:
+        from irprune.evaluate.potential import Potential
+        from irprune.verify import run_ladder
+
+        potential = Potential(graph.module(torch.float64), graph.atomistic)
+        checks += run_ladder(potential, frames, steps=steps, progress=progress)
+    return checks

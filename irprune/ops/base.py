@@ -1,0 +1,307 @@
+"""OpDef, the registry of operations, and what an OpDef sees of a graph node."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+from torch import Tensor, fx, nn
+
+from irprune.errors import IrrepsTypeError, UsageError
+from irprune.irreps import BoolMask, IrrepsType
+
+if TYPE_CHECKING:
+    from irprune.blocks import Coupler
+
+
+class Trait(str, Enum):
+    """The claim an op makes about slicing it; the verifier checks the claim made."""
+
+    EXACT = "exact"
+    EXACT_WITH_FOLD = "exact-with-fold"
+    APPROXIMATE = "approximate"
+
+
+@dataclass(frozen=True)
+class Other:
+    """A value that carries no irreps: an index tensor, a parameter, a shape, a plain number.
+
+    ``kind`` is one of ``index`` (integer tensor; ``rows`` names its space), ``param`` (a tensor of
+    the model, ``shape`` known), ``shape``, ``const`` (``value`` known), ``mask`` (a boolean tensor),
+    ``none``, ``unknown`` (what a barrier returns).
+    """
+
+    kind: str
+    rows: str | None = None
+    shape: tuple[int, ...] | None = None
+    value: Any = None
+
+    def __str__(self) -> str:
+        detail = self.rows or (
+            "x".join(map(str, self.shape or ())) if self.kind == "param" else self.value
+        )
+        return self.kind if detail in (None, "") else f"{self.kind}[{detail}]"
+
+
+UNKNOWN = Other("unknown")
+ValueType = IrrepsType | Other | tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters, and floating-point operations per row of the op's result (2 per multiply-add).
+
+    ``matmul`` is the part of ``flops`` done as matrix products, which is what torch's FLOP counter
+    counts.
+    """
+
+    params: int = 0
+    flops: float = 0.0
+    matmul: float = 0.0
+
+
+@dataclass(frozen=True)
+class Site:
+    """One graph node as its OpDef sees it: operands in call order, their types, and the module."""
+
+    node: fx.Node
+    module: nn.Module | None
+    operands: tuple[fx.Node, ...]
+    types: tuple[Any, ...]
+    out: Any = None
+
+    @property
+    def where(self) -> str:
+        """Node name and module path, for error messages."""
+        target = self.node.target
+        if self.node.op == "call_module":
+            return f"{self.node.name} (module {target})"
+        name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
+        return f"{self.node.name} ({name})"
+
+    def irreps(self, i: int) -> IrrepsType:
+        """The irreps type of operand ``i``.
+
+        Raises:
+            IrrepsTypeError: the operand carries no irreps; names both nodes.
+        """
+        t = self.types[i]
+        if not isinstance(t, IrrepsType):
+            raise IrrepsTypeError(
+                f"{self.where} needs irreps as operand {i}, but {self.operands[i].name} is {t}"
+            )
+        return t
+
+    @property
+    def result(self) -> IrrepsType:
+        if not isinstance(self.out, IrrepsType):
+            raise IrrepsTypeError(f"{self.where} gives {self.out}, not irreps")
+        return self.out
+
+    def expect(self, i: int, irreps: str) -> IrrepsType:
+        """Operand ``i``, checked to have the units of ``irreps`` in flat layout."""
+        got = self.irreps(i)
+        want = IrrepsType.parse(irreps, got.space)
+        if not got.same_units(want):
+            raise IrrepsTypeError(
+                f"{self.where} expects {want.irreps} as operand {i},"
+                f" but {self.operands[i].name} gives {got}"
+            )
+        return got
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which units of a node's operands, result and internal axes stay; None where no irreps."""
+
+    operands: tuple[BoolMask | None, ...]
+    out: BoolMask | None
+    axes: dict[str, BoolMask] = field(default_factory=dict)
+
+    def operand(self, i: int) -> BoolMask:
+        mask = self.operands[i]
+        assert mask is not None
+        return mask
+
+    @property
+    def result(self) -> BoolMask:
+        assert self.out is not None
+        return self.out
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """Squared effective weights per unit of operands and result, and per entry of the axes."""
+
+    operands: tuple[Any, ...] = ()
+    out: Any = None
+    axes: dict[str, Any] = field(default_factory=dict)
+
+
+class OpDef:
+    """What one operation means. Subclasses override what differs from an elementwise linear map.
+
+    Masks are numpy bool arrays over units. ``axes`` are the op's own dimensions that no value shows
+    (hidden neurons, tensor-product paths, orders of a contraction): ``axes(site)`` names their sizes.
+    """
+
+    name: ClassVar[str]
+    targets: ClassVar[tuple[Any, ...]] = ()
+    """Qualified class names, functions, or ``method:NAME`` strings that this op stands for."""
+    trait: ClassVar[Trait] = Trait.EXACT
+    reason: ClassVar[str] = ""
+    """Why the op is approximate, where it is."""
+    leaf: ClassVar[bool] = True
+
+    def infer(self, site: Site) -> Any:
+        """The type of the result.
+
+        Raises:
+            IrrepsTypeError: operands that do not fit; names both nodes.
+        """
+        return site.types[0]
+
+    def axes(self, site: Site) -> dict[str, int]:
+        return {}
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        """States relations between units: ``c.same``, ``c.product``, ``c.fixed``."""
+        c.same(c.operand(0), c.out)
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        """Units of the result that may be non-zero, given those of the operands."""
+        return nz[0]
+
+    def needed(
+        self,
+        site: Site,
+        need: BoolMask | None,
+        nz: Sequence[BoolMask | None],
+        axes: dict[str, BoolMask],
+    ) -> tuple[list[BoolMask | None], dict[str, BoolMask]]:
+        """Units of the operands, and entries of the axes, that the needed results read."""
+        return [need if n is not None else None for n in nz], {}
+
+    def slice(self, site: Site, keep: Keep) -> nn.Module | None:
+        """A smaller module with the folds done; None where nothing is stored (functions)."""
+        return None
+
+    def slice_call(
+        self, site: Site, keep: Keep, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments of the call after slicing (constant offsets and sizes change)."""
+        return args, kwargs
+
+    def cost(self, site: Site, keep: Keep) -> Cost:
+        out = keep.out
+        return Cost(flops=float(out.sum()) if out is not None else 0.0)
+
+    def magnitude(self, site: Site) -> Magnitude | None:
+        """Sums of squared effective weights at each unit; None where the op has no weights."""
+        return None
+
+    def apply(
+        self, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any], axes: dict[str, Tensor]
+    ) -> Any:
+        """Runs the op with multipliers on its internal axes (1 keeps, 0 removes).
+
+        Only called for ops that have axes.
+        """
+        raise IrrepsTypeError(f"{site.where}: op {self.name} has no internal axes to scale")
+
+    def spec(self, module: nn.Module) -> dict[str, Any]:
+        """JSON-able description from which :meth:`build` makes an equal module, tensors aside."""
+        raise UsageError(f"op {self.name} cannot be written to a graph file")
+
+    def build(self, spec: dict[str, Any]) -> nn.Module:
+        raise UsageError(f"op {self.name} cannot be read from a graph file")
+
+    def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
+        """A second, plain evaluation to test against; None where the call is its own reference."""
+        return None
+
+
+_BY_CLASS: dict[str, OpDef] = {}
+_BY_CALL: dict[Any, OpDef] = {}
+_BY_NAME: dict[str, OpDef] = {}
+
+D = TypeVar("D", bound=type[OpDef])
+
+
+def register_op(definition: D) -> D:
+    """Class decorator: makes an OpDef known under its name and for all its targets."""
+    op = definition()
+    if op.name in _BY_NAME:
+        raise UsageError(f"an op named {op.name!r} is already registered")
+    _BY_NAME[op.name] = op
+    for target in op.targets:
+        if isinstance(target, str) and not target.startswith("method:"):
+            _BY_CLASS[target] = op
+        else:
+            _BY_CALL[target] = op
+    return definition
+
+
+def qualified(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def op_of_class(cls: type) -> OpDef | None:
+    """The op of a module class or of the nearest of its bases."""
+    return next((op for c in cls.__mro__ if (op := _BY_CLASS.get(qualified(c)))), None)
+
+
+def op_of_node(node: fx.Node, module: nn.Module | None) -> OpDef | None:
+    """The op that a graph node calls; None for a barrier."""
+    if node.op == "call_module":
+        return op_of_class(type(module))
+    if node.op == "call_method":
+        return _BY_CALL.get(f"method:{node.target}")
+    return _BY_CALL.get(node.target)
+
+
+def op_named(name: str) -> OpDef:
+    op = _BY_NAME.get(name)
+    if op is None:
+        raise UsageError(f"no op named {name!r}; registered: {', '.join(sorted(_BY_NAME))}")
+    return op
+
+
+def registered_ops() -> Iterator[OpDef]:
+    yield from (_BY_NAME[n] for n in sorted(_BY_NAME))
+
+
+def load_builtin_ops() -> None:
+    """Imports the modules of this package, which register their ops."""
+    for name in (
+        "structure",
+        "elementwise",
+        "indexing",
+        "linear",
+        "tensor_product",
+        "harmonics",
+        "gate",
+        "radial",
+    ):
+        importlib.import_module(f"irprune.ops.{name}")
+
+
+def any_of(masks: Sequence[BoolMask]) -> bool:
+    return any(bool(m.any()) for m in masks)
+
+
+def zeros(n: int) -> BoolMask:
+    return np.zeros(n, dtype=bool)
+
+
+def ones(n: int) -> BoolMask:
+    return np.ones(n, dtype=bool)
+
+
+CallableOrStr = Callable[..., Any] | str

@@ -1,0 +1,376 @@
+"""Sums, products with scalars, and scalar functions."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from irprune.errors import IrrepsTypeError
+from irprune.functional import sum_rows
+from irprune.irreps import BoolMask, IrrepsType, Layout, Space
+from irprune.ops.base import Cost, Keep, OpDef, Other, Site, register_op, zeros
+
+if TYPE_CHECKING:
+    from irprune.blocks import Coupler
+
+Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
+
+
+def join_space(site: Site, a: IrrepsType, b: IrrepsType) -> Space:
+    if Space.ANY in (a.space, b.space):
+        return b.space if a.space is Space.ANY else a.space
+    if a.space is not b.space:
+        names = " and ".join(o.name for o in site.operands)
+        raise IrrepsTypeError(
+            f"{site.where} combines values over different rows: {names} are {a} and {b}"
+        )
+    return a.space
+
+
+def all_scalar(t: IrrepsType) -> bool:
+    return all(s.l == 0 for s in t)
+
+
+def is_single(t: Any) -> bool:
+    """One invariant scalar per row, with or without a feature axis."""
+    return isinstance(t, IrrepsType) and t.n_units == 1 and t.unit_irs[0] == (0, 1)
+
+
+@register_op
+class Add(OpDef):
+    """``a + b``, ``a - b``: equal types, or a constant added to scalars."""
+
+    name = "add"
+    targets = (
+        operator.add, operator.iadd, operator.sub, torch.add, torch.sub,
+        "method:add", "method:add_", "method:sub",
+    )  # fmt: skip
+
+    def infer(self, site: Site) -> Any:
+        irreps = [t for t in site.types if isinstance(t, IrrepsType)]
+        if not irreps:
+            return Other("const")
+        if len(irreps) == 1:
+            if not all_scalar(irreps[0]):
+                raise IrrepsTypeError(
+                    f"{site.where} adds a constant to {site.operands[0].name}, which is"
+                    f" {irreps[0]}: only scalars (l = 0) allow that"
+                )
+            return irreps[0]
+        a, b = irreps
+        if not a.same_units(b):
+            raise IrrepsTypeError(
+                f"{site.where} adds {site.operands[0].name}: {a} and {site.operands[1].name}: {b};"
+                " both must carry the same irreps in the same order"
+            )
+        return a.in_space(join_space(site, a, b))
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        for i, t in enumerate(site.types):
+            if isinstance(t, IrrepsType):
+                c.same(c.operand(i), c.out)
+            elif isinstance(t, Other) and t.kind == "param" and t.shape and math.prod(t.shape) > 1:
+                c.fixed(c.out, "added to a parameter of fixed size")
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        masks = [m for m in nz if m is not None]
+        if not masks:
+            return None
+        return masks[0] | masks[1] if len(masks) == 2 else np.ones_like(masks[0])
+
+
+@register_op
+class Multiply(OpDef):
+    """``a * b``, ``a / b``: irreps with a scalar per row, a constant, or scalars with scalars."""
+
+    name = "mul"
+    targets = (
+        operator.mul, operator.truediv, torch.mul, torch.div, "method:mul", "method:div",
+    )  # fmt: skip
+
+    def _split(self, site: Site) -> tuple[int | None, int | None]:
+        """(operand that carries the units, operand that scales it), among irreps operands."""
+        where = [i for i, t in enumerate(site.types) if isinstance(t, IrrepsType)]
+        if not where:
+            return None, None
+        if len(where) == 1:
+            return where[0], None
+        a, b = where[:2]
+        if is_single(site.types[a]) and not is_single(site.types[b]):
+            return b, a
+        return a, b
+
+    def infer(self, site: Site) -> Any:
+        main, scale = self._split(site)
+        if main is None:
+            return Other("const")
+        t = site.irreps(main)
+        if scale is not None:
+            s = site.irreps(scale)
+            space = join_space(site, t, s)
+            if is_single(s) and (s.layout is t.layout or t.layout is Layout.MUL_IR):
+                return t.in_space(space)
+            if all_scalar(t) and t.same_units(s) and all(g.p == 1 for g in t):
+                return t.in_space(space)
+            raise IrrepsTypeError(
+                f"{site.where} multiplies {site.operands[main].name}: {t} with"
+                f" {site.operands[scale].name}: {s}; only an invariant scalar per row scales irreps"
+            )
+        size = max((math.prod(p.shape or ()) for p in self._params(site)), default=1)
+        if size <= 1 or size == t.dim == t.n_units:
+            return t
+        if is_single(t) and t.layout is Layout.MUL_IR:
+            return IrrepsType.scalars(size, t.space)
+        raise IrrepsTypeError(
+            f"{site.where} multiplies {site.operands[main].name}: {t} with a parameter of"
+            f" {size} numbers; only one number, or one per scalar, keeps equivariance"
+        )
+
+    def _params(self, site: Site) -> list[Other]:
+        return [t for t in site.types if isinstance(t, Other) and t.kind == "param"]
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        main, scale = self._split(site)
+        if main is None:
+            return
+        wide = any(math.prod(p.shape or ()) > 1 for p in self._params(site))
+        if wide or len(c.operand(main)) != len(c.out):
+            c.fixed(c.out, "scaled by a parameter of fixed size")
+            c.fixed(c.operand(main), "scaled by a parameter of fixed size")
+            return
+        c.same(c.operand(main), c.out)
+        if scale is not None and not is_single(site.types[scale]):
+            c.same(c.operand(scale), c.out)
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        main, scale = self._split(site)
+        if main is None:
+            return None
+        a = nz[main]
+        assert a is not None
+        if len(a) != site.result.n_units:
+            return np.full(site.result.n_units, bool(a.any()))
+        if scale is None or site.node.target in (operator.truediv, torch.div, "div"):
+            return a
+        b = nz[scale]
+        assert b is not None
+        return a & b if len(b) == len(a) else a & bool(b.any())
+
+    def needed(
+        self,
+        site: Site,
+        need: BoolMask | None,
+        nz: Sequence[BoolMask | None],
+        axes: dict[str, BoolMask],
+    ) -> Needs:
+        out: list[BoolMask | None] = [None] * len(nz)
+        main, scale = self._split(site)
+        if main is None or need is None:
+            return out, {}
+        a = nz[main]
+        assert a is not None
+        b = nz[scale] if scale is not None else None
+        if len(a) != len(need):
+            out[main] = np.full(len(a), bool(need.any()))
+            return out, {}
+        divides = site.node.target in (operator.truediv, torch.div, "div")
+        if b is None or scale is None:
+            out[main] = need
+        elif len(a) == len(b):
+            out[main], out[scale] = need & (b | divides), need & a
+        else:
+            out[main] = need & (bool(b.any()) or divides)
+            out[scale] = np.full(len(b), bool((need & a).any()))
+        return out, {}
+
+    def cost(self, site: Site, keep: Keep) -> Cost:
+        main, _ = self._split(site)
+        if main is None or not isinstance(site.out, IrrepsType):
+            return Cost()
+        return Cost(flops=float(site.out.components(keep.result).sum()) if main is not None else 0)
+
+
+class ScalarFunction(OpDef):
+    """Base of functions of each scalar alone; ``at_zero`` tells whether f(0) = 0."""
+
+    at_zero: Callable[[Site], bool]
+
+    def infer(self, site: Site) -> Any:
+        t = site.types[0]
+        if not isinstance(t, IrrepsType):
+            return Other("const") if isinstance(t, Other) and t.kind == "const" else t
+        if not all(s.l == 0 and s.p == 1 for s in t):
+            raise IrrepsTypeError(
+                f"{site.where} applies a function to {site.operands[0].name}: {t}; only even"
+                " scalars (0e) allow an arbitrary function"
+            )
+        return t
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        c.same(c.operand(0), c.out)
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        a = nz[0]
+        return None if a is None else (a if type(self).at_zero(site) else np.ones_like(a))
+
+
+@register_op
+class OddFunction(ScalarFunction):
+    """Functions of a scalar with f(0) = 0."""
+
+    name = "scalar-function"
+    targets = (
+        torch.sin, torch.tanh, torch.relu, torch.abs, torch.sqrt, torch.square,
+        torch.nn.functional.silu, torch.nn.functional.relu, torch.nn.functional.tanh,
+        torch.nn.functional.gelu, "method:tanh", "method:sin", "method:abs", "method:sqrt",
+        "method:square", "method:relu", "torch.nn.modules.activation.SiLU",
+        "torch.nn.modules.activation.Tanh", "torch.nn.modules.activation.ReLU",
+        "torch.nn.modules.activation.GELU",
+    )  # fmt: skip
+    at_zero = staticmethod(lambda site: True)
+
+    def slice(self, site: Site, keep: Keep) -> nn.Module | None:
+        return site.module
+
+    def spec(self, module: nn.Module) -> dict[str, Any]:
+        return {"class": type(module).__name__}
+
+    def build(self, spec: dict[str, Any]) -> nn.Module:
+        made: nn.Module = {"SiLU": nn.SiLU, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU}[
+            spec["class"]
+        ]()
+        return made
+
+
+@register_op
+class OffsetFunction(ScalarFunction):
+    """Functions of a scalar with f(0) ≠ 0: a dead input is a constant, not a zero."""
+
+    name = "offset-function"
+    targets = (
+        torch.exp, torch.cos, torch.sigmoid, torch.nn.functional.softplus,
+        torch.nn.functional.sigmoid, torch.reciprocal,
+        "method:exp", "method:cos", "method:sigmoid", "method:reciprocal",
+    )  # fmt: skip
+    at_zero = staticmethod(lambda site: False)
+
+
+@register_op
+class Power(ScalarFunction):
+    """``x ** n`` with a constant exponent."""
+
+    name = "pow"
+    targets = (operator.pow, torch.pow, "method:pow")
+    at_zero = staticmethod(
+        lambda site: isinstance(e := site.node.args[1], (int, float)) and e > 0
+    )
+
+
+@register_op
+class Negate(OpDef):
+    """``-x``, and copies that change nothing."""
+
+    name = "neg"
+    targets = (
+        operator.neg, torch.neg, "method:neg", "method:contiguous", "method:clone", torch.clone,
+        "method:to", "method:float", "method:double", "torch.nn.modules.linear.Identity",
+        "torch.nn.modules.dropout.Dropout",
+    )  # fmt: skip
+
+    def infer(self, site: Site) -> Any:
+        return site.types[0]
+
+    def slice(self, site: Site, keep: Keep) -> nn.Module | None:
+        return site.module
+
+    def spec(self, module: nn.Module) -> dict[str, Any]:
+        return {}
+
+    def build(self, spec: dict[str, Any]) -> nn.Module:
+        return nn.Identity()
+
+
+@register_op
+class Where(OpDef):
+    """``torch.where(mask, constant, x)`` on one scalar per row."""
+
+    name = "where"
+    targets = (torch.where,)
+
+    def infer(self, site: Site) -> Any:
+        return next((t for t in site.types if isinstance(t, IrrepsType)), Other("const"))
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        for i in range(len(site.types)):
+            c.fixed(c.operand(i), "chosen by a mask")
+        c.fixed(c.out, "chosen by a mask")
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        return next((np.ones_like(m) for m in nz if m is not None), None)
+
+
+@register_op
+class Norm(OpDef):
+    """|x| of a single irrep per row: a scalar."""
+
+    name = "norm"
+    targets = (torch.linalg.norm, torch.linalg.vector_norm, torch.norm, "method:norm")
+
+    def infer(self, site: Site) -> Any:
+        t = site.irreps(0)
+        kw = site.node.kwargs
+        dim = kw.get("dim", site.node.args[1] if len(site.node.args) > 1 else None)
+        if t.n_units != 1 or dim not in (-1, 1):
+            raise IrrepsTypeError(
+                f"{site.where} takes a norm of {site.operands[0].name}: {t} over dim={dim}; only"
+                " the norm of a single irrep per row over its components is known"
+            )
+        scalar = IrrepsType.scalars(1, t.space)
+        if kw.get("keepdim", False):
+            return scalar
+        return IrrepsType(scalar.segments, Layout.ROWS, t.space)
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        return None
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        return nz[0]
+
+
+@register_op
+class SumRows(OpDef):
+    """The sum of several scalars per row."""
+
+    name = "sum-rows"
+    targets = (sum_rows,)
+
+    def infer(self, site: Site) -> Any:
+        return site.types[0]
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        for i in range(len(site.types)):
+            c.same(c.operand(i), c.out)
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        out = zeros(site.result.n_units)
+        for m in nz:
+            out = out | m if m is not None else out
+        return out

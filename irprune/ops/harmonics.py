@@ -1,0 +1,83 @@
+"""``e3nn.o3.SphericalHarmonics``: edge attributes, one unit per order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from e3nn import o3
+from torch import nn
+
+from irprune.irreps import BoolMask
+from irprune.ops.base import Cost, Keep, OpDef, Site, register_op
+from irprune.ops.linear import kept_irreps, segment_masks, type_of
+
+if TYPE_CHECKING:
+    from irprune.blocks import Coupler
+
+
+@register_op
+class SphericalHarmonics(OpDef):
+    """Y_l of a vector, for a list of orders l; each order can go on its own."""
+
+    name = "spherical-harmonics"
+    targets = ("e3nn.o3._spherical_harmonics.SphericalHarmonics",)
+
+    def infer(self, site: Site) -> Any:
+        m = site.module
+        assert isinstance(m, o3.SphericalHarmonics)
+        t = site.irreps(0)
+        if t.dim != 3 or t.lmax != 1:
+            site.expect(0, str(m.irreps_in))
+        return type_of(m.irreps_out, t)
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        return None
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        return np.ones(site.result.n_units, bool)
+
+    def needed(
+        self,
+        site: Site,
+        need: BoolMask | None,
+        nz: Sequence[BoolMask | None],
+        axes: dict[str, BoolMask],
+    ) -> tuple[list[BoolMask | None], dict[str, BoolMask]]:
+        assert nz[0] is not None
+        return [np.ones_like(nz[0])], {}
+
+    def slice(self, site: Site, keep: Keep) -> nn.Module | None:
+        m = site.module
+        assert isinstance(m, o3.SphericalHarmonics)
+        irreps, _ = kept_irreps(m.irreps_out, segment_masks(m.irreps_out, keep.result))
+        return self.build({**self.spec(m), "irreps_out": str(irreps)})
+
+    def cost(self, site: Site, keep: Keep) -> Cost:
+        return Cost(flops=4.0 * float(site.result.components(keep.result).sum()))
+
+    def spec(self, module: nn.Module) -> dict[str, Any]:
+        assert isinstance(module, o3.SphericalHarmonics)
+        return {
+            "irreps_in": str(module.irreps_in),
+            "irreps_out": str(module.irreps_out),
+            "normalize": bool(module.normalize),
+            "normalization": module.normalization,
+        }
+
+    def build(self, spec: dict[str, Any]) -> nn.Module:
+        return o3.SphericalHarmonics(
+            o3.Irreps(spec["irreps_out"]),
+            normalize=spec["normalize"],
+            normalization=spec["normalization"],
+            irreps_in=o3.Irreps(spec["irreps_in"]),
+        )
+
+    def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
+        m = site.module
+        assert isinstance(m, o3.SphericalHarmonics)
+        ls = [ir.l for mul, ir in m.irreps_out for _ in range(mul)]
+        return o3.spherical_harmonics(ls, args[0], m.normalize, m.normalization)

@@ -1,0 +1,493 @@
+"""Gather, scatter, concatenation, slicing, squeezing: blocks move, none is mixed."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from irprune.errors import IrrepsTypeError
+from irprune.functional import mask_head, message_gather, scatter_sum, take_head
+from irprune.irreps import BoolMask, IrrepsType, Layout, Segment, Space
+from irprune.ops.base import UNKNOWN, Cost, Keep, OpDef, Other, Site, register_op
+from irprune.ops.structure import shape_entry
+
+if TYPE_CHECKING:
+    from irprune.blocks import Coupler
+
+Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
+
+
+def _value(x: Any, site: Site) -> Any:
+    """A constant, or the known value of a traced size."""
+    if isinstance(x, fx.Node):
+        t = dict(zip((o.name for o in site.operands), site.types, strict=True))[x.name]
+        return t.value if isinstance(t, Other) and t.kind == "const" else None
+    return x
+
+
+def cut(site: Site, t: IrrepsType, start: int, stop: int) -> slice:
+    """The units whose components are exactly [start, stop).
+
+    Raises:
+        IrrepsTypeError: the cut goes through an irrep.
+    """
+    ends = np.concatenate([[0], np.cumsum(t.unit_dims)])
+    a, b = np.searchsorted(ends, [start, stop])
+    if b >= len(ends) or ends[a] != start or ends[b] != stop:
+        raise IrrepsTypeError(
+            f"{site.where} takes components {start}:{stop} of {site.operands[0].name}: {t}, which"
+            " cuts through an irrep"
+        )
+    return slice(int(a), int(b))
+
+
+def sub_type(t: IrrepsType, units: slice) -> IrrepsType:
+    mask = np.zeros(t.n_units, bool)
+    mask[units] = True
+    return t.kept(mask)
+
+
+class Passing(OpDef):
+    """Base of ops that hand a run of units of operand 0 on as their result."""
+
+    def units(self, site: Site) -> slice:
+        return slice(0, site.irreps(0).n_units)
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        if isinstance(site.out, IrrepsType):
+            c.same(c.operand(0)[self.units(site)], c.out)
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        if not isinstance(site.out, IrrepsType) or nz[0] is None:
+            return None
+        return nz[0][self.units(site)]
+
+    def needed(
+        self,
+        site: Site,
+        need: BoolMask | None,
+        nz: Sequence[BoolMask | None],
+        axes: dict[str, BoolMask],
+    ) -> Needs:
+        out: list[BoolMask | None] = [None if m is None else np.zeros_like(m) for m in nz]
+        if need is not None and out and out[0] is not None:
+            out[0][self.units(site)] = need
+        return out, {}
+
+    def cost(self, site: Site, keep: Keep) -> Cost:
+        return Cost()
+
+
+@register_op
+class GetItem(Passing):
+    """``x[index]`` gathers rows; ``x[:, a:b]`` takes units; also items of tuples and shapes."""
+
+    name = "getitem"
+    targets = (operator.getitem,)
+
+    def _columns(self, site: Site) -> slice | None:
+        key = site.node.args[1]
+        if (
+            isinstance(key, tuple)
+            and len(key) == 2
+            and isinstance(key[1], slice)
+            and key[0] in (slice(None), Ellipsis)
+            and key[1].step is None
+        ):
+            t = site.irreps(0)
+            start, stop = _value(key[1].start, site), _value(key[1].stop, site)
+            a, b, _ = slice(start, stop).indices(t.dim)
+            return cut(site, t, a, b)
+        return None
+
+    def units(self, site: Site) -> slice:
+        return self._columns(site) or super().units(site)
+
+    def _table(self, site: Site, base: Other) -> Any:
+        """``table[species]``: one number per row out of a parameter vector."""
+        index = site.types[1]
+        if isinstance(index, Other) and index.rows and len(base.shape or ()) == 1:
+            return IrrepsType((Segment(1, 0, 1),), Layout.ROWS, Space(index.rows))
+        raise IrrepsTypeError(
+            f"{site.where} indexes the parameter {site.operands[0].name} ({base}) with"
+            f" {site.operands[1].name} ({index}); known is a vector indexed by rows"
+        )
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        if isinstance(site.types[0], Other) and isinstance(site.out, IrrepsType):
+            c.fixed(c.out, "a number per row from a parameter table")
+        else:
+            super().couple(site, c)
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        if isinstance(site.types[0], Other) and isinstance(site.out, IrrepsType):
+            return np.ones(site.out.n_units, bool)
+        return super().nonzero(site, nz, axes)
+
+    def infer(self, site: Site) -> Any:
+        base, key = site.types[0], site.node.args[1]
+        if isinstance(base, tuple) and isinstance(key, int):
+            return base[key]
+        if isinstance(base, Other):
+            if base.kind == "shape":
+                return shape_entry(base, key)
+            if base.kind == "edge_index" and isinstance(key, int):
+                return Other("index", rows="edge")
+            if base.kind == "param" and isinstance(key, fx.Node):
+                return self._table(site, base)
+            return Other(base.kind if base.kind in ("index", "param") else "const", rows=base.rows)
+        if isinstance(key, fx.Node):
+            index = site.types[1]
+            if isinstance(index, Other) and index.kind == "index" and index.rows:
+                return base.in_space(Space(index.rows))
+        elif (columns := self._columns(site)) is not None:
+            return sub_type(base, columns)
+        raise IrrepsTypeError(
+            f"{site.where} indexes {site.operands[0].name}: {base} with {key!r}; known are rows"
+            " x[index] and columns x[:, a:b]"
+        )
+
+    def slice_call(
+        self, site: Site, keep: Keep, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if not isinstance(site.types[0], IrrepsType) or self._columns(site) is None:
+            return args, kwargs
+        units = self._columns(site)
+        assert units is not None
+        width = np.cumsum(np.concatenate([[0], site.irreps(0).unit_dims * keep.operand(0)]))
+        bounds = slice(int(width[units.start]), int(width[units.stop]))
+        return (args[0], (args[1][0], bounds)), kwargs
+
+
+@register_op
+class IndexSelect(Passing):
+    """``torch.index_select(x, 0, index)``."""
+
+    name = "index-select"
+    targets = (torch.index_select, "method:index_select")
+
+    def infer(self, site: Site) -> Any:
+        index = site.types[-1]
+        dim = site.node.kwargs.get("dim", site.node.args[1] if len(site.node.args) > 1 else None)
+        if dim != 0 or not isinstance(index, Other) or not index.rows:
+            raise IrrepsTypeError(f"{site.where}: only rows (dim 0) can be selected, got dim={dim}")
+        return site.irreps(0).in_space(Space(index.rows))
+
+
+@register_op
+class Narrow(Passing):
+    """``x.narrow(-1, start, length)``."""
+
+    name = "narrow"
+    targets = (torch.narrow, "method:narrow")
+
+    def _bounds(self, site: Site) -> tuple[int, int]:
+        _, dim, start, length = site.node.args
+        a, n = _value(start, site), _value(length, site)
+        if dim not in (-1, 1) or not isinstance(a, int) or not isinstance(n, int):
+            raise IrrepsTypeError(
+                f"{site.where}: narrow is known on the last axis with constant bounds, got"
+                f" dim={dim}, start={start}, length={length}"
+            )
+        return a, a + n
+
+    def units(self, site: Site) -> slice:
+        return cut(site, site.irreps(0), *self._bounds(site))
+
+    def infer(self, site: Site) -> Any:
+        return sub_type(site.irreps(0), self.units(site))
+
+    def slice_call(
+        self, site: Site, keep: Keep, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        width = np.cumsum(np.concatenate([[0], site.irreps(0).unit_dims * keep.operand(0)]))
+        units = self.units(site)
+        a, b = int(width[units.start]), int(width[units.stop])
+        return (args[0], args[1], a, b - a), kwargs
+
+
+@register_op
+class Unsqueeze(Passing):
+    """[rows] → [rows, 1]."""
+
+    name = "unsqueeze"
+    targets = (torch.unsqueeze, "method:unsqueeze")
+
+    def infer(self, site: Site) -> Any:
+        t = site.types[0]
+        if isinstance(t, IrrepsType) and t.layout is Layout.ROWS and site.node.args[1] in (-1, 1):
+            return replace(t, layout=Layout.MUL_IR)
+        if isinstance(t, Other):
+            return t
+        raise IrrepsTypeError(f"{site.where} unsqueezes {site.operands[0].name}: {t}")
+
+
+@register_op
+class ViewColumn(Passing):
+    """``x.view(-1, 1)`` of one scalar per row: [rows] → [rows, 1]."""
+
+    name = "view-column"
+    targets = ("method:view", "method:reshape", torch.reshape)
+
+    def infer(self, site: Site) -> Any:
+        t, shape = site.types[0], site.node.args[1:]
+        if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
+            shape = tuple(shape[0])
+        if isinstance(t, IrrepsType) and t.n_units == 1 and t.dim == 1:
+            if shape == (-1, 1):
+                return replace(t, layout=Layout.MUL_IR)
+            if shape == (-1,):
+                return replace(t, layout=Layout.ROWS)
+        return UNKNOWN
+
+
+@register_op
+class Squeeze(Passing):
+    """[rows, 1] → [rows]."""
+
+    name = "squeeze"
+    targets = (torch.squeeze, "method:squeeze")
+
+    def infer(self, site: Site) -> Any:
+        t = site.irreps(0)
+        if t.layout is Layout.MUL_IR and t.dim == 1 and site.node.args[1:] in ((-1,), (1,)):
+            return replace(t, layout=Layout.ROWS)
+        raise IrrepsTypeError(
+            f"{site.where} squeezes {site.operands[0].name}: {t}; known is squeeze(-1) of one scalar"
+        )
+
+
+@register_op
+class Concatenate(OpDef):
+    """``torch.cat`` along the last axis."""
+
+    name = "concat"
+    targets = (torch.cat, torch.concat, torch.concatenate)
+
+    def infer(self, site: Site) -> Any:
+        dim = site.node.kwargs.get("dim", site.node.args[1] if len(site.node.args) > 1 else 0)
+        parts = [site.irreps(i) for i in range(len(site.types))]
+        if dim not in (-1, 1) or any(p.layout is not Layout.MUL_IR for p in parts):
+            raise IrrepsTypeError(f"{site.where} concatenates along dim={dim}; known is the last")
+        segments: tuple[Segment, ...] = sum((p.segments for p in parts), ())
+        spaces = {p.space for p in parts} - {Space.ANY}
+        if len(spaces) > 1:
+            names = ", ".join(f"{o.name}: {p}" for o, p in zip(site.operands, parts, strict=True))
+            raise IrrepsTypeError(f"{site.where} concatenates different rows: {names}")
+        return IrrepsType(segments, Layout.MUL_IR, spaces.pop() if spaces else Space.ANY)
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        start = 0
+        for i in range(len(site.types)):
+            ids = c.operand(i)
+            c.same(ids, c.out[start : start + len(ids)])
+            start += len(ids)
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        return np.concatenate([m for m in nz if m is not None])
+
+    def needed(
+        self,
+        site: Site,
+        need: BoolMask | None,
+        nz: Sequence[BoolMask | None],
+        axes: dict[str, BoolMask],
+    ) -> Needs:
+        assert need is not None
+        sizes = [len(m) for m in nz if m is not None]
+        return list(np.split(need, np.cumsum(sizes)[:-1])), {}
+
+    def cost(self, site: Site, keep: Keep) -> Cost:
+        return Cost()
+
+
+@register_op
+class ScatterSum(Passing):
+    """Rows of edges summed into nodes (or of nodes into graphs)."""
+
+    name = "scatter-sum"
+    targets = (scatter_sum,)
+
+    def infer(self, site: Site) -> Any:
+        t = site.irreps(0)
+        sizes = [s for s in site.types[1:] if isinstance(s, Other) and s.kind == "const" and s.rows]
+        if sizes:
+            return t.in_space(Space(sizes[0].rows))
+        return t.in_space(Space.NODE if t.space is Space.EDGE else Space.GRAPH)
+
+    def cost(self, site: Site, keep: Keep) -> Cost:
+        return Cost()
+
+
+@register_op
+class MessageGather(Passing):
+    """Messages summed into as many rows as the node features have (operand 0 gives the count)."""
+
+    name = "message-gather"
+    targets = (message_gather,)
+
+    def infer(self, site: Site) -> Any:
+        return site.irreps(2).in_space(site.irreps(0).space)
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        c.same(c.operand(2), c.out)
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        return nz[2]
+
+    def needed(
+        self,
+        site: Site,
+        need: BoolMask | None,
+        nz: Sequence[BoolMask | None],
+        axes: dict[str, BoolMask],
+    ) -> Needs:
+        assert nz[0] is not None
+        return [np.zeros_like(nz[0]), None, need], {}
+
+
+@register_op
+class IndexAdd(Passing):
+    """``zeros.index_add(0, index, src)``: rows of ``src`` summed into a tensor of zeros."""
+
+    name = "index-add"
+    targets = (torch.index_add, "method:index_add", "method:index_add_")
+
+    def infer(self, site: Site) -> Any:
+        src = site.irreps(2)
+        if site.node.args[1] != 0 or not (
+            isinstance(site.types[0], Other) and site.types[0].kind == "zeros"
+        ):
+            raise IrrepsTypeError(
+                f"{site.where}: index_add is known on dim 0 of a fresh tensor of zeros, got"
+                f" {site.operands[0].name}: {site.types[0]}"
+            )
+        return src.in_space(Space(site.types[0].rows or "node"))
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        c.same(c.operand(2), c.out)
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        return nz[2]
+
+    def needed(
+        self,
+        site: Site,
+        need: BoolMask | None,
+        nz: Sequence[BoolMask | None],
+        axes: dict[str, BoolMask],
+    ) -> Needs:
+        out: list[BoolMask | None] = [None] * len(nz)
+        out[2] = need
+        return out, {}
+
+
+@register_op
+class NewZeros(OpDef):
+    """``x.new_zeros(rows, dim)`` and ``torch.zeros(rows, dim)`` as the target of an index_add."""
+
+    name = "zeros"
+    targets = (torch.zeros, "method:new_zeros")
+
+    def infer(self, site: Site) -> Any:
+        rows = next(
+            (t.rows for t in site.types if isinstance(t, Other) and t.kind == "const" and t.rows),
+            None,
+        )
+        return Other("zeros", rows=rows)
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        return None
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        return None
+
+    def needed(
+        self,
+        site: Site,
+        need: BoolMask | None,
+        nz: Sequence[BoolMask | None],
+        axes: dict[str, BoolMask],
+    ) -> Needs:
+        return [None if m is None else np.zeros_like(m) for m in nz], {}
+
+    def slice_call(
+        self, site: Site, keep: Keep, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        users = [u for u in site.node.users if u.op.startswith("call")]
+        sizes = {u.meta.get("sliced_dim") for u in users} - {None}
+        flat = args[1:] if site.node.op == "call_method" else args
+        last = flat[-1][-1] if isinstance(flat[-1], (tuple, list)) else flat[-1]
+        if not isinstance(last, int) or not sizes:
+            return args, kwargs
+        (size,) = sizes
+        if isinstance(flat[-1], (tuple, list)):
+            return (*args[:-1], (*flat[-1][:-1], size)), kwargs
+        return (*args[:-1], size), kwargs
+
+
+@register_op
+class TakeHead(OpDef):
+    """One column per row, by head: every head stays."""
+
+    name = "take-head"
+    targets = (take_head,)
+
+    def infer(self, site: Site) -> Any:
+        t = site.irreps(0)
+        return IrrepsType((Segment(1, 0, 1),), Layout.ROWS, t.space)
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        c.fixed(c.operand(0), "one column per head")
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        assert nz[0] is not None
+        return np.array([bool(nz[0].any())])
+
+    def needed(
+        self,
+        site: Site,
+        need: BoolMask | None,
+        nz: Sequence[BoolMask | None],
+        axes: dict[str, BoolMask],
+    ) -> Needs:
+        assert need is not None and nz[0] is not None
+        return [np.full(len(nz[0]), bool(need.any())), None], {}
+
+
+@register_op
+class MaskHead(OpDef):
+    """Columns of other heads zeroed; each head keeps the same columns, so that heads stay equal."""
+
+    name = "mask-head"
+    targets = (mask_head,)
+
+    def infer(self, site: Site) -> Any:
+        return site.irreps(0)
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        c.same(c.operand(0), c.out)
+        heads = int(site.node.args[2])  # type: ignore[arg-type]
+        rows = c.out.reshape(heads, -1)
+        for h in range(1, heads):
+            c.same(rows[0], rows[h])

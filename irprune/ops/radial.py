@@ -1,0 +1,146 @@
+"""``e3nn.nn.FullyConnectedNet``: the network that makes path weights from distance."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from e3nn import nn as enn
+from torch import Tensor, nn
+
+from irprune.irreps import BoolMask, IrrepsType
+from irprune.ops import folds
+from irprune.ops.activations import name_of, normalised, raw, value_at_zero
+from irprune.ops.base import Cost, Keep, Magnitude, OpDef, Site, Trait, register_op
+from irprune.ops.linear import pick
+
+if TYPE_CHECKING:
+    from irprune.blocks import Coupler
+
+
+def layers_of(m: enn.FullyConnectedNet) -> list[Any]:
+    return list(m.children())
+
+
+@register_op
+class FullyConnectedNet(OpDef):
+    """Scalars → scalars through hidden layers; ``hidden{i}`` are its neurons."""
+
+    name = "fully-connected-net"
+    targets = ("e3nn.nn._fc.FullyConnectedNet",)
+    trait = Trait.EXACT_WITH_FOLD
+
+    def infer(self, site: Site) -> Any:
+        m = site.module
+        assert isinstance(m, enn.FullyConnectedNet)
+        t = site.expect(0, f"{m.hs[0]}x0e")
+        return IrrepsType.scalars(m.hs[-1], t.space)
+
+    def axes(self, site: Site) -> dict[str, int]:
+        assert isinstance(site.module, enn.FullyConnectedNet)
+        return {f"hidden{i}": h for i, h in enumerate(site.module.hs[1:-1])}
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        return None
+
+    def _alive(self, site: Site, axes: dict[str, BoolMask]) -> bool:
+        return all(bool(m.any()) for m in axes.values())
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        m = site.module
+        assert isinstance(m, enn.FullyConnectedNet) and nz[0] is not None
+        offset = any(
+            layer.act is not None and value_at_zero(layer.act) != 0.0 for layer in layers_of(m)
+        )
+        alive = offset or (bool(nz[0].any()) and self._alive(site, axes))
+        return np.full(m.hs[-1], alive)
+
+    def needed(
+        self,
+        site: Site,
+        need: BoolMask | None,
+        nz: Sequence[BoolMask | None],
+        axes: dict[str, BoolMask],
+    ) -> tuple[list[BoolMask | None], dict[str, BoolMask]]:
+        assert need is not None and nz[0] is not None
+        read = bool(need.any()) and self._alive(site, axes)
+        return [np.full(len(nz[0]), read)], {k: m & bool(need.any()) for k, m in axes.items()}
+
+    def _masks(self, site: Site, keep: Keep) -> list[BoolMask]:
+        assert isinstance(site.module, enn.FullyConnectedNet)
+        hidden = [keep.axes[f"hidden{i}"] for i in range(len(site.module.hs) - 2)]
+        return [keep.operand(0), *hidden, keep.result]
+
+    def slice(self, site: Site, keep: Keep) -> nn.Module | None:
+        m = site.module
+        assert isinstance(m, enn.FullyConnectedNet)
+        small = copy.deepcopy(m)
+        masks = self._masks(site, keep)
+        for layer, rows, cols in zip(layers_of(small), masks, masks[1:], strict=False):
+            weight = pick(layer.weight.detach(), rows, cols)
+            new = int(rows.sum())
+            layer.weight = nn.Parameter(
+                weight * folds.fan_in(layer.h_in, new), requires_grad=layer.weight.requires_grad
+            )
+            layer.h_in, layer.h_out = new, int(cols.sum())
+        small.hs = [int(k.sum()) for k in masks]
+        return small
+
+    def cost(self, site: Site, keep: Keep) -> Cost:
+        sizes = [int(k.sum()) for k in self._masks(site, keep)]
+        n = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+        return Cost(n, 2.0 * n + 4.0 * sum(sizes[1:-1]), 2.0 * n)
+
+    def magnitude(self, site: Site) -> Magnitude | None:
+        squares = [
+            (w.weight.detach().double().cpu().numpy() ** 2) / (w.h_in * w.var_in)
+            for w in layers_of(site.module)  # type: ignore[arg-type]
+        ]
+        hidden = {
+            f"hidden{i}": a.sum(axis=0) + b.sum(axis=1)
+            for i, (a, b) in enumerate(zip(squares, squares[1:], strict=False))
+        }
+        return Magnitude((squares[0].sum(axis=1),), squares[-1].sum(axis=0), hidden)
+
+    def apply(
+        self, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any], axes: dict[str, Tensor]
+    ) -> Any:
+        x = args[0]
+        assert site.module is not None
+        for i, layer in enumerate(layers_of(site.module)):  # type: ignore[arg-type]
+            x = layer(x)
+            if (z := axes.get(f"hidden{i}")) is not None:
+                x = x * z.to(x.dtype)
+        return x
+
+    def spec(self, module: nn.Module) -> dict[str, Any]:
+        assert isinstance(module, enn.FullyConnectedNet)
+        layers = layers_of(module)
+        return {
+            "hs": [int(h) for h in module.hs],
+            "acts": [name_of(layer.act) for layer in layers],
+            "var_in": [float(layer.var_in) for layer in layers],
+            "var_out": [float(layer.var_out) for layer in layers],
+        }
+
+    def build(self, spec: dict[str, Any]) -> nn.Module:
+        made = enn.FullyConnectedNet(spec["hs"], torch.nn.functional.silu)
+        for layer, act, a, b in zip(
+            layers_of(made), spec["acts"], spec["var_in"], spec["var_out"], strict=True
+        ):
+            layer.act, layer.var_in, layer.var_out = normalised(act), a, b
+        return made
+
+    def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
+        x = args[0]
+        for layer in layers_of(site.module):  # type: ignore[arg-type]
+            x = x @ layer.weight / (layer.h_in * layer.var_in) ** 0.5
+            if layer.act is not None:
+                x = raw(layer.act)(x) * layer.act.cst
+            x = x * layer.var_out**0.5
+        return x

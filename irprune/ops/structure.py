@@ -1,0 +1,141 @@
+"""Ops on shapes, tuples and constants: nothing equivariant, nothing to prune."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from irprune.functional import OneHot
+from irprune.irreps import BoolMask, IrrepsType, Layout, Space
+from irprune.ops.base import Cost, Keep, OpDef, Other, Site, register_op
+
+if TYPE_CHECKING:
+    from irprune.blocks import Coupler
+
+
+class Unrelated(OpDef):
+    """Base of ops whose result carries no irreps: they read shapes or integers, never values."""
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        return None
+
+    def needed(
+        self,
+        site: Site,
+        need: BoolMask | None,
+        nz: Sequence[BoolMask | None],
+        axes: dict[str, BoolMask],
+    ) -> tuple[list[BoolMask | None], dict[str, BoolMask]]:
+        return [None if n is None else n & False for n in nz], {}
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        return None
+
+    def cost(self, site: Site, keep: Keep) -> Cost:
+        return Cost()
+
+
+@register_op
+class GetAttribute(Unrelated):
+    """``x.shape``, ``x.dtype``, ``x.device``."""
+
+    name = "getattr"
+    targets = (getattr,)
+
+    def infer(self, site: Site) -> Any:
+        if site.node.args[1] == "shape" and site.types:
+            return Other("shape", value=site.types[0])
+        return Other("none", value=str(site.node.args[1]))
+
+
+@register_op
+class Size(Unrelated):
+    """``x.size()`` and ``x.size(dim)``."""
+
+    name = "size"
+    targets = ("method:size",)
+
+    def infer(self, site: Site) -> Any:
+        shape = Other("shape", value=site.types[0])
+        args = site.node.args[1:]
+        return shape_entry(shape, args[0]) if args else shape
+
+
+def shape_entry(shape: Other, index: Any) -> Any:
+    """The type of ``shape[index]``: the row space for axis 0, the size for the last axis."""
+    t = shape.value
+    if not isinstance(t, IrrepsType) or not isinstance(index, int):
+        return Other("const", rows=getattr(t, "rows", None))
+    rank = {Layout.ROWS: 1, Layout.MUL_IR: 2, Layout.MUL_X_DIM: 3}[t.layout]
+    if index % rank == 0:
+        return Other("const", rows=t.space.value)
+    return Other("const", value=t.dim if t.layout is Layout.MUL_IR else None)
+
+
+@register_op
+class IntegerArithmetic(Unrelated):
+    """Arithmetic on sizes."""
+
+    name = "floordiv"
+    targets = (operator.floordiv, operator.mod)
+
+    def infer(self, site: Site) -> Any:
+        return Other("const")
+
+
+@register_op
+class Compare(Unrelated):
+    """``a < b`` and its kin: a boolean mask."""
+
+    name = "compare"
+    targets = (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne)
+
+    def infer(self, site: Site) -> Any:
+        return Other("mask", value=site.types[0])
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        for i in range(len(site.operands)):
+            c.fixed(c.operand(i), "compared with a threshold")
+
+
+@register_op
+class OneHotOp(OpDef):
+    """Species index → one-hot scalars; the species are data, so the units are fixed."""
+
+    name = "one-hot"
+    targets = ("irprune.functional.OneHot",)
+
+    def infer(self, site: Site) -> Any:
+        assert isinstance(site.module, OneHot)
+        rows = site.types[0].rows if isinstance(site.types[0], Other) else None
+        return IrrepsType.scalars(site.module.n, Space(rows or "node"))
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        c.fixed(c.out, "one-hot elements")
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        import numpy as np
+
+        return np.ones(site.result.n_units, bool)
+
+    def cost(self, site: Site, keep: Keep) -> Cost:
+        return Cost()
+
+    def spec(self, module: nn.Module) -> dict[str, Any]:
+        assert isinstance(module, OneHot)
+        return {"n": module.n}
+
+    def build(self, spec: dict[str, Any]) -> nn.Module:
+        return OneHot(int(spec["n"]))
+
+    def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
+        assert isinstance(site.module, OneHot)
+        return torch.eye(site.module.n, dtype=site.module.one.dtype)[args[0]]

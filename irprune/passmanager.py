@@ -1,0 +1,223 @@
+"""Runs pipelines: requirements, timing, what each pass changed, verification hooks.
+
+Also the one place to import ``Pass``, ``Pipeline`` and ``register_pass`` from. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from irprune.errors import CheckFailed
+from irprune.passbase import Pass, all_passes, find_pass, pass_names, providers, register_pass
+from irprune.pipeline import Pipeline
+
+__all__ = [
+    "CheckLike",
+    "Pass",
+    "PassContext",
+    "PassReport",
+    "Pipeline",
+    "PipelineReport",
+    "Progress",
+    "StatsLike",
+    "all_passes",
+    "find_pass",
+    "pass_names",
+    "providers",
+    "register_pass",
+    "run_pipeline",
+]
+
+
+class CheckLike(Protocol):
+    """One verification step: what was measured, and how much is allowed."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> float: ...
+    @property
+    def tolerance(self) -> float: ...
+    @property
+    def ok(self) -> bool: ...
+
+
+class StatsLike(Protocol):
+    """Size and cost of a graph."""
+
+    @property
+    def params(self) -> int: ...
+    @property
+    def flops_per_atom(self) -> float | None: ...
+    @property
+    def blocks(self) -> int: ...
+    @property
+    def nodes(self) -> int: ...
+
+
+class GraphLike(Protocol):
+    """What the pass manager needs of a graph; passes see the real class."""
+
+    @property
+    def facts(self) -> frozenset[str]: ...
+    def replace(self, **changes: Any) -> Any: ...
+    def stats(self) -> StatsLike: ...
+
+
+G = TypeVar("G", bound=GraphLike)
+
+
+class Progress(Protocol):
+    """Called with a label, the steps done and the steps in all (None if not known)."""
+
+    def __call__(self, label: str, done: int, total: int | None = None) -> None: ...
+
+
+def no_progress(label: str, done: int, total: int | None = None) -> None:
+    """Shows nothing."""
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """What a pass may use beside the graph and its own options."""
+
+    frames: Sequence[Any] | None = None
+    """Structures (``ase.Atoms``) to score or recover on; None where the pass may make its own."""
+    seed: int = 0
+    device: str = "cpu"
+    dtype: str | None = None
+    target: str = "auto"
+    """auto, native:mace, native:sevennet, surgery or graph."""
+    output: Path | None = None
+    progress: Progress = no_progress
+    verify: Callable[[Any], Sequence[CheckLike]] | None = None
+    teacher: Any = None
+    """The graph before any pass: what masks refer to and what distillation learns from."""
+    results: dict[str, Any] = field(default_factory=dict)
+    """What passes found beside the graph, by pass name (the exported file, a distillation curve);
+    passes write here, and the pipeline report hands it on."""
+
+
+@dataclass(frozen=True)
+class PassReport:
+    """What one pass did."""
+
+    name: str
+    text: str
+    trait: str
+    seconds: float
+    before: StatsLike
+    after: StatsLike
+    checks: tuple[CheckLike, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "text": self.text,
+            "trait": self.trait,
+            "seconds": round(self.seconds, 4),
+            **_change("params", self.before.params, self.after.params),
+            **_change("flops_per_atom", self.before.flops_per_atom, self.after.flops_per_atom),
+            **_change("blocks", self.before.blocks, self.after.blocks),
+            "checks": [check_json(c) for c in self.checks],
+        }
+
+
+@dataclass(frozen=True)
+class PipelineReport:
+    """What a pipeline did, pass by pass."""
+
+    pipeline: str
+    passes: tuple[PassReport, ...]
+    before: StatsLike
+    after: StatsLike
+    results: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        return sum(p.seconds for p in self.passes)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "pipeline": self.pipeline,
+            "passes": [p.to_json() for p in self.passes],
+            **_change("params", self.before.params, self.after.params),
+            **_change("flops_per_atom", self.before.flops_per_atom, self.after.flops_per_atom),
+        }
+
+
+def _change(key: str, before: float | None, after: float | None) -> dict[str, Any]:
+    return {key: after, f"{key}_before": before}
+
+
+def check_json(check: CheckLike) -> dict[str, Any]:
+    """A check as the four keys of the command line's JSON."""
+    return {
+        "name": check.name,
+        "value": None if check.value is None else float(check.value),
+        "tolerance": None if check.tolerance is None else float(check.tolerance),
+        "ok": bool(check.ok),
+    }
+
+
+def run_pipeline(
+    pipeline: Pipeline,
+    graph: G,
+    context: PassContext | None = None,
+    *,
+    print_after: bool | Collection[str] = False,
+    verify_each: bool = False,
+    on_pass: Callable[[PassReport], None] | None = None,
+) -> tuple[G, PipelineReport]:
+    """Runs the passes in order and reports what each one changed.
+
+    Args:
+        pipeline: the passes; their requirements are checked before the first one runs.
+        graph: never changed.
+        context: structures, seed, device, target and so on.
+        print_after: print the graph to stderr after every pass, or after the passes named.
+        verify_each: run ``context.verify`` after every pass.
+        on_pass: called after every pass.
+
+    Raises:
+        PipelineError: a pass requires a fact that no pass before it provides.
+        CheckFailed: a check after a pass failed; names the pass.
+    """
+    context = context or PassContext()
+    pipeline.check(graph.facts)
+    first = before = graph.stats()
+    reports: list[PassReport] = []
+    for number, p in enumerate(pipeline.passes):
+        context.progress(p.name, number, len(pipeline))
+        start = time.perf_counter()
+        result = p.run(graph, context)
+        seconds = time.perf_counter() - start
+        facts = frozenset((result.facts - set(p.invalidates)) | set(p.provides))
+        graph = result if facts == result.facts else result.replace(facts=facts)
+        if print_after is True or (not isinstance(print_after, bool) and p.name in print_after):
+            sys.stderr.write(f"# after {p.text()}\n{graph}\n")
+        checks: tuple[CheckLike, ...] = ()
+        if verify_each and context.verify is not None:
+            checks = tuple(context.verify(graph))
+            _require(checks, p)
+        after = graph.stats()
+        reports.append(PassReport(p.name, p.text(), p.trait, seconds, before, after, checks))
+        if on_pass is not None:
+            on_pass(reports[-1])
+        before = after
+    context.progress("done", len(pipeline), len(pipeline))
+    return graph, PipelineReport(pipeline.text(), tuple(reports), first, before, context.results)
+
+
+def _require(checks: Sequence[CheckLike], p: Pass) -> None:
+    failed = [c for c in checks if not c.ok]
+    if failed:
+        worst = "; ".join(f"{c.name}: {c.value:.3g} > {c.tolerance:.3g}" for c in failed)
+        raise CheckFailed(
+            f"after pass {p.text()} ({p.trait}), {len(failed)} checks failed: {worst}"
+        )

@@ -1,0 +1,1 @@
+"""Winning back accuracy after a lossy pass. Import from the submodules."""

@@ -1,0 +1,1 @@
+"""Reports: one HTML file, and a table for the terminal, both from the same plain values."""

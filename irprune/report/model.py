@@ -1,0 +1,91 @@
+"""What a report says, as plain values: the HTML page and the terminal table show the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+Scores = Mapping[str, Mapping[str, Sequence[float]]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantity, a value for each model (None where it was not measured)."""
+
+    quantity: str
+    unit: str
+    values: tuple[float | None, ...]
+    compare: bool = False
+    """Whether to show each value's ratio to that of the first model."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run: models side by side, structure, scores, recovery, checks, passes."""
+
+    title: str
+    models: tuple[str, ...]
+    """Column headings, the original first."""
+    rows: tuple[Row, ...]
+    summary: str = ""
+    irreps: tuple[Mapping[str, str], ...] = ()
+    """For each of the models shown in the structure picture: layer → irreps."""
+    irreps_names: tuple[str, ...] = ()
+    scores: Scores = field(default_factory=dict)
+    """layer → irrep (``1e``) → score of each block."""
+    kept: Mapping[str, Mapping[str, Sequence[bool]]] = field(default_factory=dict)
+    """As ``scores``: whether the block was kept."""
+    curve: tuple[tuple[float, float], ...] = ()
+    """(step, loss) of the recovery."""
+    checks: tuple[Mapping[str, Any], ...] = ()
+    """name, value, tolerance, ok."""
+    passes: tuple[Mapping[str, Any], ...] = ()
+    """As ``PassReport.to_json``."""
+    pipeline: str = ""
+    tier: str = ""
+    command: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.values) != len(self.models):
+                raise ValueError(
+                    f"row {row.quantity!r} has {len(row.values)} values"
+                    f" for {len(self.models)} models"
+                )
+
+    @property
+    def ok(self) -> bool:
+        return all(c["ok"] for c in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def number(value: float | None) -> str:
+    """A number as people read it: 842,440, 3.2 M only where exact digits do not matter."""
+    if value is None:
+        return "–"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    size = abs(value)
+    if value == int(value) and size < 1e7:
+        return f"{int(value):,}"
+    for limit, mark in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if size >= limit:
+            return f"{value / limit:.3g} {mark}"
+    if size >= 1e5:
+        return f"{value:,.0f}"
+    if size >= 1e-3 or size == 0:
+        return f"{value:.4g}"
+    return f"{value:.2e}"
+
+
+def ratio(value: float | None, first: float | None) -> str:
+    """``×0.42``, or nothing where there is nothing to compare."""
+    if value is None or first is None or not first or value is first:
+        return ""
+    return f"×{value / first:.3g}"

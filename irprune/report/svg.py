@@ -1,0 +1,163 @@
+"""Pictures of a report as inline SVG; colours are CSS classes, so that they follow the theme.
+
+No fonts, scripts or addresses from outside: the page must be readable without a network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from irprune.irreps import IrrepsType
+from irprune.report.model import Scores, number
+
+_WIDTH = 760
+_LEFT = 150
+_MAX_POINTS = 300
+
+
+def order_class(order: int) -> str:
+    """The CSS class that colours an order l."""
+    return f"l{min(order, 5)}"
+
+
+def _svg(width: float, height: float, body: Sequence[str], label: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}"'
+        f' style="max-width:{width:.0f}px">{"".join(body)}</svg>'
+    )
+
+
+def _text(x: float, y: float, text: str, cls: str = "", anchor: str = "start") -> str:
+    mark = f' class="{cls}"' if cls else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{mark}>{escape(text)}</text>'
+
+
+def irreps_bars(models: Sequence[Mapping[str, str]], names: Sequence[str]) -> str:
+    """For each layer one bar per model: a segment per irrep, as wide as its components."""
+    layers = list(dict.fromkeys(layer for model in models for layer in model))
+    types = {
+        (i, layer): IrrepsType.parse(text)
+        for i, model in enumerate(models)
+        for layer, text in model.items()
+    }
+    widest = max((t.dim for t in types.values()), default=1) or 1
+    scale = (_WIDTH - _LEFT - 10) / widest
+    body, y = [], 6.0
+    for layer in layers:
+        body.append(_text(_LEFT - 8, y + 14, layer, "strong", "end"))
+        for i, name in enumerate(names):
+            x = float(_LEFT)
+            kept = types.get((i, layer))
+            if i:
+                body.append(_text(_LEFT - 8, y + 14, name, "dim", "end"))
+            for s in kept or ():
+                width = s.mul * s.dim * scale
+                body.append(
+                    f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width - 1, 0.5):.1f}" height="19"'
+                    f' rx="2" class="{order_class(s.l)}"><title>{escape(layer)}, {escape(name)}:'
+                    f" {s}, {s.mul * s.dim} components</title></rect>"
+                )
+                if width > 8 * len(str(s)):
+                    body.append(_text(x + width / 2, y + 13.5, str(s), "inside", "middle"))
+                x += width
+            if kept is None or not kept.n_units:
+                body.append(_text(x + 2, y + 14, "nothing left" if kept else "–", "dim"))
+            y += 22
+        y += 9
+    return _svg(_WIDTH, y, body, "Irreps of each layer")
+
+
+def _subsample(values: Sequence[float], kept: Sequence[bool] | None) -> list[tuple[float, bool]]:
+    pairs = sorted(zip(values, kept or [True] * len(values), strict=False), key=lambda p: p[0])
+    step = max(1, math.ceil(len(pairs) / _MAX_POINTS))
+    return pairs[::step]
+
+
+def score_strips(scores: Scores, kept: Mapping[str, Mapping[str, Sequence[bool]]]) -> str:
+    """One strip per layer and irrep: a dot for each block on a logarithmic axis."""
+    finite = [
+        v for layer in scores.values() for vs in layer.values() for v in vs if v > 0 < math.inf
+    ]
+    if not finite:
+        return ""
+    low = max(math.floor(math.log10(min(finite))), math.ceil(math.log10(max(finite))) - 12)
+    high = max(math.ceil(math.log10(max(finite))), low + 1)
+    span = _WIDTH - _LEFT - 20
+
+    def at(value: float) -> float:
+        position = math.log10(value) if value > 0 else low
+        return _LEFT + span * (min(max(position, low), high) - low) / (high - low)
+
+    body: list[str] = []
+    y = 24.0
+    for layer, by_irrep in scores.items():
+        for n, (ir, values) in enumerate(by_irrep.items()):
+            if n == 0:
+                body.append(_text(8, y + 4, layer, "strong"))
+            body.append(_text(_LEFT - 8, y + 4, f"{len(values)}x{ir}", "dim", "end"))
+            body.append(f'<line x1="{_LEFT}" x2="{_LEFT + span}" y1="{y}" y2="{y}" class="grid"/>')
+            cls = order_class(int(ir[:-1]))
+            points = _subsample(values, kept.get(layer, {}).get(ir))
+            for k, (value, stays) in enumerate(points):
+                shift = ((k * 7) % 11 - 5) * 0.9
+                state = "kept" if stays else "removed"
+                body.append(
+                    f'<circle cx="{at(value):.1f}" cy="{y + shift:.1f}" r="2.4"'
+                    f' class="{cls} {state}"><title>{value:.2e}, {state}</title></circle>'
+                )
+            y += 20
+        y += 8
+    ticks = range(low, high + 1, max(1, (high - low) // 6))
+    axis = [
+        f'<line x1="{at(10.0**t):.1f}" x2="{at(10.0**t):.1f}" y1="14" y2="{y:.0f}" class="grid"/>'
+        + _text(at(10.0**t), 10, f"1e{t}", "dim", "middle")
+        for t in ticks
+    ]
+    return _svg(_WIDTH, y + 4, axis + body, "Importance of each block, by layer and irrep")
+
+
+def curve(points: Sequence[tuple[float, float]], label: str = "loss") -> str:
+    """A line over steps, logarithmic in y."""
+    usable = [(x, y) for x, y in points if y > 0 and math.isfinite(y)]
+    if len(usable) < 2:
+        return ""
+    height, bottom, top = 220.0, 190.0, 14.0
+    xs = [x for x, _ in usable]
+    logs = [math.log10(y) for _, y in usable]
+    low, high = min(logs), max(logs)
+    pad = max(0.05, 0.08 * (high - low))
+    low, high = low - pad, high + pad
+    left, right = 70.0, _WIDTH - 20.0
+
+    def place(x: float, log: float) -> str:
+        across = (x - xs[0]) / ((xs[-1] - xs[0]) or 1)
+        return (
+            f"{left + (right - left) * across:.1f},"
+            f"{bottom - (bottom - top) * (log - low) / (high - low):.1f}"
+        )
+
+    body = []
+    for i in range(5):
+        level = low + (high - low) * i / 4
+        y = bottom - (bottom - top) * i / 4
+        body.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
+        body.append(_text(left - 8, y + 4, f"{10**level:.2g}", "dim", "end"))
+    path = " ".join(place(x, log) for x, log in zip(xs, logs, strict=True))
+    body.append(f'<polyline points="{path}" class="line"/>')
+    body.append(_text(left, bottom + 18, f"step {number(xs[0])}", "dim"))
+    body.append(_text(right, bottom + 18, f"step {number(xs[-1])}", "dim", "end"))
+    body.append(_text(left + 4, top + 2, label, "strong"))
+    return _svg(_WIDTH, height, body, f"{label} over steps")
+
+
+def legend(orders: Sequence[int]) -> str:
+    """Coloured marks for the orders that occur."""
+    marks = "".join(
+        f'<span class="key"><svg viewBox="0 0 12 12" class="swatch">'
+        f'<rect width="12" height="12" rx="2" class="{order_class(order)}"/></svg>'
+        f"l = {order}</span>"
+        for order in sorted(set(orders))
+    )
+    return f'<p class="legend">{marks}</p>'

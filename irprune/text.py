@@ -1,0 +1,78 @@
+"""Printing graphs and groups."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from torch import fx
+
+from irprune.irreps import IrrepsType
+from irprune.ops.base import op_of_node
+
+if TYPE_CHECKING:
+    from irprune.graph import EquivariantGraph
+
+
+def _argument(a: Any) -> str:
+    if isinstance(a, fx.Node):
+        return f"%{a.name}"
+    if isinstance(a, (tuple, list)):
+        inner = ", ".join(_argument(x) for x in a)
+        return f"[{inner}]" if isinstance(a, list) else f"({inner})"
+    if isinstance(a, slice):
+        return f"{_argument(a.start)}:{_argument(a.stop)}".replace("None", "")
+    return repr(a)
+
+
+def print_graph(graph: EquivariantGraph) -> str:
+    """One line per value: ``%name : type = op(operands) {module path}``."""
+    lines = []
+    for name, site in graph.sites.items():
+        node = site.node
+        args = [_argument(a) for a in node.args]
+        args += [f"{k}={_argument(v)}" for k, v in node.kwargs.items()]
+        call = ", ".join(args)
+        if node.op == "placeholder":
+            lines.append(f"%{name} : {site.out} = input")
+        elif node.op == "output":
+            lines.append(f"return {call}")
+        elif node.op == "get_attr":
+            lines.append(f"%{name} : {site.out} = parameter {{{node.target}}}")
+        else:
+            op = op_of_node(node, site.module)
+            label = op.name if op is not None else "barrier"
+            where = f" {{{node.target}}}" if node.op == "call_module" else ""
+            lines.append(f"%{name} : {_type(site.out)} = {label}({call}){where}")
+    return "\n".join(lines)
+
+
+def _type(t: Any) -> str:
+    if isinstance(t, tuple):
+        return "(" + ", ".join(_type(x) for x in t) + ")"
+    return str(t)
+
+
+def print_groups(graph: EquivariantGraph) -> str:
+    """Coupled groups axis by axis, with the values whose blocks go together; then what is frozen."""
+    space = graph.blocks
+    lines = [f"{'axis':<48} {'kind':<8} groups"]
+    for axis in graph.axes():
+        lines.append(str(axis))
+        members = sorted({space.locate(int(e))[0].node for e in space.members[axis.groups[0]]})
+        others = [m for m in members if m != axis.node]
+        if others:
+            lines.append(f"    with {', '.join(others)}")
+    reasons: dict[str, int] = defaultdict(int)
+    for reason in space.fixed.values():
+        reasons[reason] += 1
+    for reason, n in reasons.items():
+        lines.append(f"fixed {n} blocks: {reason}")
+    for name in space.barriers:
+        site = graph.sites[name]
+        lines.append(f"barrier {site.where}: no OpDef; register one with irprune.ops.register_op")
+    return "\n".join(lines)
+
+
+def describe(t: Any) -> str:
+    return t.irreps if isinstance(t, IrrepsType) else str(t)

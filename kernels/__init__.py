@@ -1,0 +1,1 @@
+"""Kernel backends. The reference backend is the traced modules themselves."""

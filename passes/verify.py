@@ -1,0 +1,39 @@
+"""verify: masked equals sliced, and the physical rungs of the ladder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from irprune.errors import CheckFailed
+from irprune.passmanager import Pass, PassContext
+
+if TYPE_CHECKING:
+    from irprune.graph import EquivariantGraph
+
+
+@dataclass(frozen=True)
+class Verify(Pass):
+    """Runs the verification ladder on the graph as it stands; a failed check is an error."""
+
+    structures: int = 3
+
+    name: ClassVar[str] = "verify"
+    summary: ClassVar[str] = "types, masked = sliced, symmetries, forces, stress, NVE drift"
+    trait: ClassVar[str] = "exact"
+
+    def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
+        """The graph unchanged; the checks are in ``context.results["verify"]``.
+
+        Raises:
+            CheckFailed: names the checks, their values and tolerances.
+        """
+        from irprune.ladder import verify_graph
+
+        frames = list(context.frames or ())[: self.structures] or None
+        checks = verify_graph(graph, frames, seed=context.seed)
+        context.results["verify"] = checks
+        failed = [c for c in checks if not c.ok]
+        if failed:
+            raise CheckFailed("; ".join(str(c) for c in failed))
+        return graph

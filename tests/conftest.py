@@ -1,0 +1,29 @@
+"""Shared fixtures, and the rule that continuous integration skips nothing (tests/noskip.py)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.noskip import pytest_configure
+
+__all__ = ["pytest_configure"]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real checkpoints and data: IRPRUNE_SHARED, else ../shared."""
+    folder = Path(os.environ.get("IRPRUNE_SHARED", ROOT.parent / "shared"))
+    if not (folder / "checkpoints").is_dir():
+        pytest.skip(f"no checkpoints under {folder}; set IRPRUNE_SHARED")
+    return folder
