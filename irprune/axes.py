@@ -32,7 +32,9 @@ def _describe(space: BlockSpace, span: Span, segment: int) -> tuple[str, str, st
     path = str(site.node.target) if site.node.op == "call_module" else span.node
     path = path.removeprefix("model.")
     if span.axis is not None:
-        kind = {"channel": "channel", "order": "order", "path": "path"}.get(span.axis, "radial")
+        kind = {
+            "channel": "channel", "order": "order", "order_out": "order", "path": "path",
+        }.get(span.axis, "radial")  # fmt: skip
         return f"{path}.{span.axis}", kind, span.axis
     t = site.out
     assert isinstance(t, IrrepsType)

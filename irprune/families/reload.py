@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 STRESS_FLOOR = 0.02
 """eV/Å³ (3 GPa). Smaller stresses are compared absolutely: they are sums that nearly cancel."""
+_BOTH: tuple[str, ...] = ("float32", "float64")
 _TIMEOUT = 1200.0
 _SHOWN_LINES = 3
 
@@ -93,10 +94,10 @@ def reload_check(
     for atoms in frames:
         graph.atomistic.species_of(atoms.numbers)
     if tier == "graph":
-        script, known = GRAPH_SCRIPT, ("float32", "float64")
+        script, known = GRAPH_SCRIPT, _BOTH
     else:
         family = family_of(graph)
-        script, known = family.reload_script(), getattr(family, "reload_dtypes", ("float32",))
+        script, known = family.reload_script(), getattr(family, "reload_dtypes", _BOTH[:1])
     checks: list[Check] = []
     with tempfile.TemporaryDirectory(prefix="irprune-reload-") as folder:
         structures = Path(folder) / "structures.extxyz"
@@ -150,7 +151,8 @@ def in_memory(graph: EquivariantGraph, frames: Sequence[Atoms], dtype: str) -> V
     energy, forces, stress = [], [], []
     for atoms in frames:
         found = potential.evaluate(potential.collate([atoms]), forces=True, stress=True)
-        assert found.forces is not None and found.stress is not None
+        assert found.forces is not None
+        assert found.stress is not None
         energy.append(float(found.energy[0]))
         forces.append(found.forces.double().cpu().numpy())
         stress.append(full_3x3_to_voigt_6_stress(found.stress[0].double().cpu().numpy()))

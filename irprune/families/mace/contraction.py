@@ -312,3 +312,55 @@ def evaluate(parts: Sequence[Terms], x: Tensor, y: Tensor) -> Tensor:
 
 def _broadcast(x: Tensor, value: Tensor) -> Tensor:
     return x.reshape(*x.shape[:2], *([1] * (value.dim() - 3)), x.shape[2])
+
+
+def without_weights(terms: Terms) -> Terms:
+    return Terms(terms.l, terms.p, terms.u, {nu: torch.zeros_like(w) for nu, w in terms.w.items()})
+
+
+def lift(
+    full: Terms,
+    small: Terms,
+    components: BoolMask,
+    channels: BoolMask,
+    elements: BoolMask,
+    where: str,
+) -> Terms:
+    """The polynomial ``small`` in the tensors of ``full``: the inverse of ``restrict``.
+
+    Where both have the same paths the tensors of ``small`` go in as they are. What ``full`` has
+    besides gets weights of zero.
+
+    Raises:
+        ExactnessError: ``full`` cannot say ``small``.
+    """
+    u, w = {}, {}
+    for nu, tensor in full.u.items():
+        part = tensor
+        for axis in range(1, nu + 1):
+            part = _select(part, axis, components)
+        live = (part != 0).flatten(0, -2).any(dim=0)
+        paths = np.flatnonzero(live.cpu().numpy())
+        u[nu], w[nu] = tensor.clone(), torch.zeros_like(full.w[nu])
+        if not len(paths):
+            if bool(small.u[nu].any()):
+                raise ExactnessError(f"{where}: the class has no paths of correlation order {nu}")
+            continue
+        part = part[..., live]
+        own, weight = small.u[nu].to(part), small.w[nu]
+        if not _fits(own, part.double()):
+            own, weight = project(own, weight, part.double(), f"{where}: correlation order {nu}")
+        inside = np.flatnonzero(components)
+        u[nu][np.ix_(range(tensor.shape[0]), *[inside] * nu, paths)] = own.to(tensor)
+        where_w = np.ix_(np.flatnonzero(elements), paths, np.flatnonzero(channels))
+        w[nu][where_w] = weight.to(w[nu])
+    return Terms(full.l, full.p, u, w)
+
+
+def state_of(terms: Terms) -> dict[str, Tensor]:
+    """Buffers and parameters of one output order, by their names in mace."""
+    top = max(terms.u)
+    state = {f"U_matrix_{nu}": _natural(u, terms.l) for nu, u in terms.u.items()}
+    for nu, w in terms.w.items():
+        state["weights_max" if nu == top else f"weights.{top - 1 - nu}"] = w
+    return state

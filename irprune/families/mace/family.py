@@ -16,6 +16,7 @@ class MaceFamily:
     """MACE and ScaleShiftMACE models, as mace-torch saves them whole (``.model`` files)."""
 
     name = "mace"
+    reload_dtypes = ("float32", "float64")
 
     def claims(self, name_or_path: str) -> bool:
         from irprune.families.mace import load

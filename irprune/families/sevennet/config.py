@@ -216,7 +216,7 @@ def _orders(edge: int, node: int) -> dict[str, int]:
 
 
 def plain(value: Any) -> Any:
-    """numpy and torch values as lists and numbers, so that the file loads without unpickling code."""
+    """numpy and torch values as lists and numbers, which load without unpickling code."""
     if isinstance(value, torch.device):
         return str(value)
     if isinstance(value, np.ndarray | np.generic | torch.Tensor):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from irprune.errors import ExactnessError, LegalityError
 from irprune.families.sevennet import placing
 from irprune.families.sevennet.config import Shape, config_for, module_at, shape_of
 from irprune.families.sevennet.core import SevenNetCore
-from irprune.families.sevennet.load import build_from_config, one_line
+from irprune.families.sevennet.load import build_from_config, one_line, quiet
 from irprune.families.sevennet.structure import (
     EMBEDDING,
     ENERGY,
@@ -30,12 +31,12 @@ from irprune.graph import EquivariantGraph
 from irprune.ops.gate import Gate
 
 _TOLERANCE = 1e-4
-"""Relative. Weights are stored in float32: a float64 graph rounds, a misplaced weight is far off."""
+"""Relative. Weights are stored in float32: a float64 graph rounds; misplacing shows far above."""
 _EXAMPLES = 3
 
 
 def export_native(graph: EquivariantGraph, path: Path) -> None:
-    """Writes a checkpoint that ``SevenNetCalculator``, LAMMPS deployment and ``sevenn`` training read.
+    """Writes a checkpoint for ``SevenNetCalculator``, ``sevenn_get_model`` and sevenn's training.
 
     The file is what sevenn saves itself: ``model_state_dict``, ``config``, ``epoch``, and optimizer
     states, which are empty: training that continues from it starts its optimizer afresh.
@@ -107,18 +108,18 @@ def _weights(graph: EquivariantGraph, model: nn.Module, shape: Shape) -> dict[st
 
     native, own = pair(EMBEDDING)
     species = placing.identity(native.irreps_in.dim)
-    put(EMBEDDING, placing.place_linear(native, own, species, features[0]))
+    put(EMBEDDING, placing.place_linear((native, own), species, features[0]))
     for t in layers.convolutions:
         put_layer = _Layer(t, features[t], features[t + 1])
         for path, values in put_layer.weights(pair):
             put(path, values)
     if shape.hidden is None:
-        put(READOUT_NET, placing.place_network(*pair(READOUT_NET), rows=features[-1]))
+        put(READOUT_NET, placing.place_network(pair(READOUT_NET), rows=features[-1]))
     else:
         native, own = pair(HIDDEN)
         hidden = placing.by_irrep(native.irreps_out, own.irreps_out)
-        put(HIDDEN, placing.place_linear(native, own, features[-1], hidden))
-        put(ENERGY, placing.place_linear(*pair(ENERGY), hidden, placing.identity(1)))
+        put(HIDDEN, placing.place_linear((native, own), features[-1], hidden))
+        put(ENERGY, placing.place_linear(pair(ENERGY), hidden, placing.identity(1)))
     for name, parameter in model.named_parameters():
         if name not in state:
             state[name] = _tensor(graph, name, parameter)
@@ -131,7 +132,9 @@ class _Layer:
     def __init__(self, t: int, before: placing.UnitMap, after: placing.UnitMap) -> None:
         self.t, self.before, self.after = t, before, after
 
-    def weights(self, pair: Any) -> list[tuple[str, dict[str, Tensor]]]:
+    def weights(
+        self, pair: Callable[[str], tuple[Any, Any]]
+    ) -> list[tuple[str, dict[str, Tensor]]]:
         t = self.t
         gate = Gate()
         native_gate, own_gate = pair(f"model.{t}_equivariant_gate.gate")
@@ -147,10 +150,10 @@ class _Layer:
         second = f"model.{t}_self_interaction_2.linear"
         _same_units(product.irreps_out, pair(second)[0].irreps_in, second)
         return [
-            (connection, placing.place_linear(*pair(connection), self.before, gate_in)),
-            (mixing(t), placing.place_linear(native, own, self.before, mixed)),
-            (radial(t), placing.place_network(*pair(radial(t)), messages=messages)),
-            (second, placing.place_linear(*pair(second), messages.units, gate_in)),
+            (connection, placing.place_linear(pair(connection), self.before, gate_in)),
+            (mixing(t), placing.place_linear(pair(mixing(t)), self.before, mixed)),
+            (radial(t), placing.place_network(pair(radial(t)), messages=messages)),
+            (second, placing.place_linear(pair(second), messages.units, gate_in)),
         ]
 
 
@@ -196,8 +199,11 @@ def _compare(graph: EquivariantGraph, model: nn.Module) -> None:
         ExactnessError: they differ; nothing is written then.
     """
     assert graph.atomistic is not None
-    core = SevenNetCore(copy.deepcopy(model), len(graph.atomistic.atomic_numbers)).double().eval()
-    ours = graph.module(torch.float64)
+    with quiet():
+        core = (
+            SevenNetCore(copy.deepcopy(model), len(graph.atomistic.atomic_numbers)).double().eval()
+        )
+        ours = graph.module(torch.float64)
     for seed in range(_EXAMPLES):
         inputs = graph.example(seed=seed, dtype=torch.float64, grow=seed)
         with torch.no_grad():
@@ -206,6 +212,6 @@ def _compare(graph: EquivariantGraph, model: nn.Module) -> None:
         if not np.isfinite(worst) or worst > _TOLERANCE:
             raise ExactnessError(
                 f"the native SevenNet model differs from the graph by {worst:.3g} (relative), more"
-                f" than {_TOLERANCE:g}: the graph computes something that its config cannot say; use"
+                f" than {_TOLERANCE:g}: the graph computes something that no config can say; use"
                 " target graph"
             )

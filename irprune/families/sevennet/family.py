@@ -70,8 +70,8 @@ class SevenNetFamily:
             LegalityError: always.
         """
         raise LegalityError(
-            "SevenNet has no surgery tier: its checkpoints hold a config and weights, and its loader"
-            " builds the layers from the config; the tiers are native:sevennet and graph"
+            "SevenNet has no surgery tier: its checkpoints hold a config and weights, and its"
+            " loader builds the layers from these; the tiers are native:sevennet and graph"
         )
 
     def reload_script(self) -> str:

@@ -55,6 +55,7 @@ def import_sevenn() -> Any:
 
 
 def is_name(name: str) -> bool:
+    """Whether sevenn resolves the name (in any case) to weights inside its package."""
     return name.lower() in NAMES
 
 
@@ -189,10 +190,11 @@ def _plain_activations(module: torch.nn.Module) -> None:
     """
     from irprune.ops.activations import shifted_softplus
 
+    child: Any
     for child in module.modules():
-        f = getattr(child, "f", None)
-        if isinstance(f, torch.jit.ScriptFunction) and f.name == "ShiftedSoftPlus":
-            child.f = shifted_softplus  # type: ignore[assignment]
+        f: Any = getattr(child, "f", None)
+        if type(f).__name__ == "ScriptFunction" and f.name == "ShiftedSoftPlus":
+            child.f = shifted_softplus
 
 
 def build_from_config(config: dict[str, Any]) -> torch.nn.Module:

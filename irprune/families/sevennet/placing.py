@@ -7,6 +7,7 @@ or −1 for a unit that only the native class holds; such units get zero weights
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,9 +26,12 @@ from irprune.ops.gate import GateMap
 from irprune.ops.tensor_product import paths_of
 
 UnitMap = NDArray[np.int64]
+Pair = tuple[Any, Any]
+"""The same layer in sevenn's model and in the graph."""
 
 
 def identity(n: int) -> UnitMap:
+    """Native and graph have the same units."""
     return np.arange(n, dtype=np.int64)
 
 
@@ -88,7 +92,7 @@ class Block:
 
 def _slices(irreps: o3.Irreps) -> list[slice]:
     ends = np.cumsum([0, *(mul for mul, _ in irreps)]).tolist()
-    return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    return [slice(a, b) for a, b in itertools.pairwise(ends)]
 
 
 def blocks_of(module: Any, weight: Tensor) -> list[Block]:
@@ -132,12 +136,18 @@ def _bias_blocks(module: Any, bias: Tensor) -> list[tuple[slice, Tensor]]:
     return out
 
 
-def place_linear(native: Any, own: Any, rows: UnitMap, cols: UnitMap) -> dict[str, Tensor]:
-    """Weight and bias of ``native`` that compute what ``own`` computes.
+def place_linear(pair: Pair, rows: UnitMap, cols: UnitMap) -> dict[str, Tensor]:
+    """Weight and bias with which the native module computes what the graph's does.
+
+    Args:
+        pair: (native, own) modules.
+        rows: map of the input units.
+        cols: map of the result's units.
 
     Raises:
         ExactnessError: a path of ``own`` has no place in ``native``.
     """
+    native, own = pair
     weight = torch.zeros(native.weight.shape, dtype=torch.float64)
     mine = blocks_of(own, own.weight.detach().double().cpu())
     placed = [0] * len(mine)
@@ -234,13 +244,15 @@ def match_messages(native: Any, own: Any, features: UnitMap) -> Messages:
 def _message_units(m: Any) -> Iterable[tuple[tuple[int, str, str], int, int, float]]:
     """(key, message unit, weight column, coefficient) of every weight of a ``uvu`` product."""
     if not isinstance(m, o3.TensorProduct):
-        raise LegalityError(f"native:sevennet convolves with a TensorProduct, not {type(m).__name__}")
+        raise LegalityError(
+            f"native:sevennet convolves with a TensorProduct, not {type(m).__name__}"
+        )
     features, results = _slices(m.irreps_in1), _slices(m.irreps_out)
     for p in paths_of(m):
         if p.mode != "uvu" or not p.weighted or m.irreps_in2[p.i2].mul != 1:
             raise LegalityError(
-                f"native:sevennet has weighted uvu paths and one edge feature per order, not {p.mode}"
-                f" paths with {m.irreps_in2[p.i2]}"
+                "native:sevennet has weighted uvu paths and one edge feature per order, not"
+                f" {p.mode} paths with {m.irreps_in2[p.i2]}"
             )
         edge, result = str(m.irreps_in2[p.i2].ir), str(m.irreps_out[p.out].ir)
         for u in range(m.irreps_in1[p.i1].mul):
@@ -249,19 +261,19 @@ def _message_units(m: Any) -> Iterable[tuple[tuple[int, str, str], int, int, flo
 
 
 def place_network(
-    native: Any, own: Any, rows: UnitMap | None = None, messages: Messages | None = None
+    pair: Pair, rows: UnitMap | None = None, messages: Messages | None = None
 ) -> dict[str, Tensor]:
     """Weights of a ``FullyConnectedNet`` with the same hidden widths.
 
     Args:
-        native: sevenn's network.
-        own: the graph's.
+        pair: (native, own) modules.
         rows: map of the inputs; identity by default.
         messages: what the outputs weight; identity by default.
 
     Raises:
         LegalityError: another module in this place.
     """
+    native, own = pair
     if not isinstance(own, enn.FullyConnectedNet):
         raise LegalityError(f"native:sevennet has no {type(own).__name__} for a FullyConnectedNet")
     state = {}

@@ -30,4 +30,4 @@ for atoms in read(structures, ":"):
     stress.append(calculator.results["stress"])
 np.savez(out, energy=np.array(energy), forces=np.concatenate(forces), stress=np.array(stress))
 '''
-"""Writes energy [S] eV, forces [ΣN, 3] eV/Å and stress [S, 6] eV/Å³ (ASE's sign and Voigt order)."""
+"""Writes energy [S] eV, forces [ΣN, 3] eV/Å, stress [S, 6] eV/Å³ (ASE's sign and Voigt order)."""

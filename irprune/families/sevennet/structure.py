@@ -37,6 +37,7 @@ def mixing(layer: int) -> str:
 
 
 def radial(layer: int) -> str:
+    """Module path of the network that makes path weights from distance."""
     return f"model.{layer}_convolution.weight_nn"
 
 
@@ -122,7 +123,7 @@ def legal(graph: EquivariantGraph) -> Legal:
             if twin is not None:
                 mixed.remove(twin)
                 partners.setdefault(axis.name, []).append((twin.name, 1))
-    ties = [
+    ties: list[Tie] = [
         Tie(label[a.name], ((a.name, 1), *partners[a.name])) for a in order if a.name in partners
     ]
     ties += _readout_tie(layers, book)
@@ -147,7 +148,7 @@ def _readout_tie(layers: Layers, book: AxisBook) -> list[Tie]:
 
 
 def _radial_ties(layers: Layers, book: AxisBook) -> list[Tie]:
-    ties = []
+    ties: list[Tie] = []
     depth = 0
     while True:
         found = [book.internal(radial(t), f"hidden{depth}") for t in layers.convolutions]
@@ -189,8 +190,8 @@ def counts_for(graph: EquivariantGraph, irreps: str) -> dict[str, int]:
     for label, asked, own in zip(layers.labels, wanted, have, strict=True):
         if own.get("0e") and not asked.get("0e"):
             raise LegalityError(
-                f"{label} would keep no 0e scalars, which SevenNet's gates and readout need; ask for"
-                f" at least 1x0e (it has {own['0e']}x0e)"
+                f"{label} would keep no 0e scalars, which SevenNet's gates and readout need; ask"
+                f" for at least 1x0e (it has {own['0e']}x0e)"
             )
     counts: dict[str, int] = {}
     for i, path in enumerate(layers.paths):
@@ -208,11 +209,9 @@ def _check_all(asked: Mapping[str, int], have: list[dict[str, int]], layers: Lay
             key=lambda x: x[0],
         )
         if n > most:
-            raise LegalityError(
-                f"cannot keep {n}x{ir}: "
-                + (f"the most that a layer has is {most}x{ir} ({label})" if most else
-                   f"no layer of the model has {ir} (layer 0 is {_text(have[min(1, len(have) - 1)])})")
-            )  # fmt: skip
+            known = f"the most that a layer has is {most}x{ir} ({label})"
+            lacks = f"no layer of the model has {ir} ({layers.labels[1]} is {_text(have[1])})"
+            raise LegalityError(f"cannot keep {n}x{ir}: {known if most else lacks}")
 
 
 def _check_layer(label: str, asked: Mapping[str, int], own: Mapping[str, int]) -> None:
