@@ -40,7 +40,8 @@ def _describe(space: BlockSpace, span: Span, segment: int) -> tuple[str, str, st
     assert isinstance(t, IrrepsType)
     seg = t.segments[segment]
     if t.space is Space.EDGE:
-        kind = "edge" if site.node.op == "call_module" and t.n_units == len(t.segments) else "scalar"
+        single = site.node.op == "call_module" and t.n_units == len(t.segments)
+        kind = "edge" if single else "scalar"
         if kind == "edge":
             return path, kind, "order"
         if any(s.l for s in t):

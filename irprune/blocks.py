@@ -22,7 +22,7 @@ from scipy.sparse.csgraph import connected_components
 
 from irprune.errors import BarrierError
 from irprune.irreps import BoolMask, IrrepsType, Layout
-from irprune.ops.base import Keep, Site, op_of_node
+from irprune.ops.base import UNKNOWN, Keep, Site, op_of_node
 
 Ids = NDArray[np.int64]
 
@@ -49,8 +49,8 @@ class Span:
 class Axis:
     """Groups that belong to one segment of one value (or one internal axis), in order.
 
-    ``kind``: ``channel`` (copies of one irrep of node features or messages), ``edge`` (orders of the
-    edge attributes), ``order`` (whole orders of a message), ``path`` (tensor-product paths),
+    ``kind``: ``channel`` (copies of one irrep of node features or messages), ``edge`` (orders of
+    the edge attributes), ``order`` (whole orders of a message), ``path`` (tensor-product paths),
     ``radial`` (hidden neurons), ``scalar`` (edge scalars).
     """
 
@@ -111,6 +111,11 @@ class Coupler:
             self._space.fixed.setdefault(e, f"{reason} ({self.site.where})")
 
 
+def _untyped(site: Site) -> bool:
+    """Whether a call is a barrier, or comes after one."""
+    return bool(site.out == UNKNOWN)
+
+
 @dataclass
 class BlockSpace:
     """All elements of a typed graph and the relations between them. Built once, then read."""
@@ -151,7 +156,7 @@ class BlockSpace:
                     (self.ids_of(name), (np.tile(channel, orders), np.repeat(order, k)))
                 )
         op = op_of_node(site.node, site.module)
-        if op is not None and site.node.op.startswith("call"):
+        if op is not None and site.node.op.startswith("call") and not _untyped(site):
             for axis, size in op.axes(site).items():
                 self._add(name, axis, size)
 
@@ -175,10 +180,10 @@ class BlockSpace:
                 coupler.fixed(coupler.operand(i), "graph output")
         elif node.op.startswith("call"):
             op = op_of_node(node, site.module)
-            if op is None or not isinstance(site.out, (IrrepsType, tuple)) and any(
-                isinstance(t, IrrepsType) for t in site.types
-            ) and str(site.out) == "unknown":
-                self.barriers.append(node.name)
+            if op is None or _untyped(site):
+                carries = any(isinstance(t, IrrepsType) for t in site.types)
+                if op is None or (carries and UNKNOWN not in site.types):
+                    self.barriers.append(node.name)
                 for i in range(len(site.operands)):
                     coupler.fixed(coupler.operand(i), "operand of a barrier")
             else:
@@ -186,10 +191,10 @@ class BlockSpace:
 
     def _tie_calls(self, a: Site, b: Site) -> None:
         """Two calls of one module share its weights, hence its masks."""
-        pairs = [(None, a.node.name, b.node.name)]
+        pairs: list[tuple[str | None, str, str]] = [(None, a.node.name, b.node.name)]
         pairs += [(None, x.name, y.name) for x, y in zip(a.operands, b.operands, strict=False)]
         op = op_of_node(a.node, a.module)
-        if op is not None:
+        if op is not None and not _untyped(a) and not _untyped(b):
             pairs += [(axis, a.node.name, b.node.name) for axis in op.axes(a)]
         for axis, x, y in pairs:
             ids_x, ids_y = self.ids_of(x, axis), self.ids_of(y, axis)
@@ -241,6 +246,15 @@ class BlockSpace:
         out = np.zeros(self.n_classes, bool)
         if self.fixed:
             out[self.class_of[np.fromiter(self.fixed, np.int64)]] = True
+        return out
+
+    @cached_property
+    def message_axes(self) -> BoolMask:
+        """Elements that are channels or orders of a message (layout mul_x_dim), [n]."""
+        out = np.zeros(self.n, bool)
+        for (_, axis), span in self.spans.items():
+            if axis in ("channel", "order"):
+                out[span.start : span.start + span.size] = True
         return out
 
     @cached_property
@@ -319,9 +333,9 @@ class BlockSpace:
     def _starts(self) -> Ids:
         return np.array([s.start for s in self._span_list], np.int64)
 
-    def relation_graph(self) -> nx.Graph:
+    def relation_graph(self) -> nx.Graph[str]:
         """Spans as nodes; an edge where at least one pair of elements is related."""
-        g = nx.Graph()
+        g: nx.Graph[str] = nx.Graph()
         g.add_nodes_from(s.name for s in self.spans.values() if s.size)
         for a, b in self._same:
             if len(a):

@@ -68,6 +68,7 @@ def graph_stats(
     elements: BoolMask | None = None,
     edges_per_atom: float | None = None,
 ) -> Stats:
+    """The size of a graph under an element mask (all kept by default)."""
     edges = DEFAULT_EDGES_PER_ATOM if edges_per_atom is None else edges_per_atom
     params, flops, matmul = 0, 0.0, 0.0
     for name, cost in node_costs(graph, elements).items():

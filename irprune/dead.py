@@ -94,25 +94,12 @@ def dead_classes(graph: EquivariantGraph, keep: BoolMask) -> BoolMask:
     elements = space.elements(keep)
     live = liveness(graph, elements)
     alive = live.alive.copy()
-    for (_, axis), span in space.spans.items():
-        if axis in ("channel", "order"):
-            alive[span.start : span.start + span.size] = False
+    alive[space.message_axes] = False
     for out, factors in space.products:
         for f in factors:
-            axis_of = f[_is_axis(graph, f)]
-            hit = out[_is_axis(graph, f)]
+            axis_of = f[space.message_axes[f]]
+            hit = out[space.message_axes[f]]
             alive[axis_of[alive[hit]]] = True
     has = np.zeros(space.n_classes, bool)
     has[space.class_of[alive & elements]] = True
     return keep & ~has & ~space.fixed_classes & ~space.derived
-
-
-def _is_axis(graph: EquivariantGraph, ids: np.ndarray) -> BoolMask:  # type: ignore[type-arg]
-    space = graph.blocks
-    if not hasattr(space, "_axis_flag"):
-        flag = np.zeros(space.n, bool)
-        for (_, axis), span in space.spans.items():
-            if axis in ("channel", "order"):
-                flag[span.start : span.start + span.size] = True
-        space._axis_flag = flag  # type: ignore[attr-defined]
-    return np.asarray(space._axis_flag[ids], bool)  # type: ignore[attr-defined]

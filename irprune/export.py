@@ -1,7 +1,7 @@
 """Export: three tiers, one chosen, always said; then a reload in a fresh process.
 
-*native*: the family's class rebuilt from its config, strict load. *surgery*: the family's class with
-replaced submodules. *graph*: our own file. A tier that fails is an error, never a step down.
+*native*: the family's class rebuilt from its config, strict load. *surgery*: the family's class
+with replaced submodules. *graph*: our own file. A tier that fails is an error, never a step down.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from irprune.checks import Check
 from irprune.errors import CheckFailed, ModelFileError, UsageError
@@ -36,7 +34,8 @@ class ExportResult:
     checks: tuple[Check, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"output": self.path, "tier": self.tier, "checks": [c.to_json() for c in self.checks]}
+        checks = [c.to_json() for c in self.checks]
+        return {"output": self.path, "tier": self.tier, "checks": checks}
 
 
 def export(
@@ -47,7 +46,7 @@ def export(
     verify: bool = True,
     frames: Sequence[Atoms] | None = None,
 ) -> ExportResult:
-    """Writes the model and, with ``verify``, reloads it in a fresh process and compares E, F, stress.
+    """Writes the model; with ``verify``, reloads it in a fresh process and compares E, F, stress.
 
     Args:
         graph: any graph; masks that were selected must have been applied (slice).
@@ -153,7 +152,3 @@ def run_script(source: str, arguments: Sequence[str]) -> None:
             "the exported model does not load in a fresh process: "
             + (lines[-1] if lines else f"exit code {done.returncode}")
         )
-
-
-def max_abs(values: Any) -> float:
-    return float(np.abs(values).max()) if np.size(values) else 0.0

@@ -32,7 +32,7 @@ def traced_whole(fn: Callable[P, R]) -> Callable[P, R]:
         if proxy is None:
             return fn(*args, **kwargs)
         made: Any = proxy.tracer.create_proxy("call_function", call, args, dict(kwargs))
-        return made  # type: ignore[no-any-return]
+        return made
 
     return call
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
-from irprune.axes import Axis, find_axes
-from irprune.blocks import BlockSpace
+from irprune.axes import find_axes
+from irprune.blocks import Axis, BlockSpace
 from irprune.cost import Stats, graph_stats
 from irprune.errors import PipelineError
 from irprune.infer import check_shapes, example_inputs, infer_sites
@@ -53,7 +53,7 @@ class EquivariantGraph:
     """Kept classes of ``blocks``, [n_classes]; None while nothing is selected."""
     origin: EquivariantGraph | None = None
     edges_per_atom: float | None = None
-    """Average number of neighbours, for costs per atom; measured on data by passes that have some."""
+    """Average number of neighbours, for costs per atom; measured by passes that have data."""
     history: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     """Layer label → node whose irreps stand for the layer."""

@@ -7,6 +7,7 @@ through registered ops and calls only registered functions, so that a file can n
 from __future__ import annotations
 
 import json
+import keyword
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from irprune.ops.base import (
 
 KEY = "irprune_graph"
 VERSION = 1
+ATTRIBUTES = ("shape", "dtype", "device")
+"""What ``getattr`` may read of a value in a graph."""
 
 
 def _function_names() -> dict[str, Any]:
@@ -74,7 +77,12 @@ def _decode(a: Any, nodes: dict[str, fx.Node]) -> Any:
         if "tuple" in a:
             return tuple(_decode(x, nodes) for x in a["tuple"])
         if "dtype" in a:
-            return getattr(torch, a["dtype"])
+            dtype = getattr(torch, a["dtype"])
+            if not isinstance(dtype, torch.dtype):
+                raise ValueError(f"{a['dtype']!r} is not a dtype")
+            return dtype
+        if a != {"ellipsis": True}:
+            raise ValueError(f"unknown argument {sorted(a)}")
         return Ellipsis
     return a
 
@@ -144,7 +152,7 @@ def _tensors(graph: EquivariantGraph, modules: dict[str, Any]) -> dict[str, torc
             state[f"{path}.{name}"] = t.detach().contiguous().clone()
     for node in graph.gm.graph.nodes:
         if node.op == "get_attr":
-            value = graph.gm
+            value: Any = graph.gm
             for part in str(node.target).split("."):
                 value = getattr(value, part)
             assert torch.is_tensor(value)
@@ -188,15 +196,46 @@ def load(path: str | Path) -> EquivariantGraph:
             f"{path} is not a graph file that can be read ({type(error).__name__}: {error});"
             " write one with irprune export --target graph"
         ) from error
-    if described.get("version") != VERSION:
+    version = described.get("version") if isinstance(described, dict) else None
+    if version != VERSION:
         raise ModelFileError(
-            f"{path} has graph version {described.get('version')}, this irprune reads {VERSION};"
-            " update irprune"
+            f"{path} has graph version {version}, this irprune reads {VERSION}; update irprune"
         )
     try:
+        _check_names(described)
         return _rebuild(described, tensors)
-    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+    except ModelFileError:
+        raise
+    except Exception as error:  # whatever goes wrong here, the file is the cause
         raise ModelFileError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _check_names(described: dict[str, Any]) -> None:
+    """Refuses what fx could not print as one plain line of Python: it compiles what it prints.
+
+    Raises:
+        ValueError: a name that is not an identifier, or an attribute that no op reads.
+    """
+    paths = [*described["modules"]]
+    names = []
+    for entry in described["nodes"]:
+        names += [entry["name"], *entry["kwargs"]]
+        if entry["op"] == "placeholder":
+            names.append(entry["target"])
+        elif entry["op"] in ("call_module", "get_attr"):
+            paths.append(entry["target"])
+        elif entry["op"] not in ("call_function", "call_method", "output"):
+            raise ValueError(f"unknown kind of node {entry['op']!r}")
+        if entry["target"] == "builtins.getattr" and entry["args"][1] not in ATTRIBUTES:
+            raise ValueError(
+                f"attribute {entry['args'][1]!r} is not one of {', '.join(ATTRIBUTES)}"
+            )
+    for name in names:
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise ValueError(f"{name!r} is not a name")
+    for path in paths:
+        if not all(part.isidentifier() or part.isdigit() for part in path.split(".")):
+            raise ValueError(f"{path!r} is not a path of a module or parameter")
 
 
 def _rebuild(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> EquivariantGraph:
@@ -213,11 +252,14 @@ def _rebuild(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Equ
         state = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
         module.load_state_dict(state, strict=True)
         _attach(root, path, module)
-    functions, methods, nodes = _function_names(), _methods(), {}
+    functions, methods = _function_names(), _methods()
+    nodes: dict[str, fx.Node] = {}
     graph = fx.Graph()
     for entry in described["nodes"]:
         target: Any = entry["target"]
         if entry["op"] == "call_function":
+            if target not in functions:
+                raise KeyError(f"function {target}")
             target = functions[target]
         elif entry["op"] == "call_method" and target not in methods:
             raise KeyError(f"method {target}")

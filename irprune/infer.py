@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from irprune.errors import IrrepsTypeError
+from irprune.errors import IrrepsTypeError, UsageError
 from irprune.irreps import IrrepsType, Layout, Space
 from irprune.ops.base import UNKNOWN, Other, Site, op_of_node
 
@@ -73,9 +73,16 @@ def parse_input(name: str, text: str) -> IrrepsType | Other:
 
     Without a prefix (``node:``, ``edge:``, ``graph:``) the rows are edges where the name says so
     (edge, src, dst, sender, receiver), else nodes.
+
+    Raises:
+        UsageError: an unknown prefix, or irreps that do not parse.
     """
     space, _, rest = text.rpartition(":")
     by_name = any(k in name for k in ("edge", "src", "dst", "sender", "receiver"))
+    if space and space not in ("node", "edge", "graph"):
+        raise UsageError(
+            f"input {name!r}: cannot read {text!r}: {space!r} is not node, edge or graph"
+        )
     rows = Space(space) if space else (Space.EDGE if by_name else Space.NODE)
     if rest == "edge_index":
         return Other("edge_index")
@@ -109,6 +116,7 @@ def example_inputs(
 class _ShapeCheck(fx.Interpreter):
     def __init__(self, gm: fx.GraphModule, sites: Mapping[str, Site]) -> None:
         super().__init__(gm)
+        self.extra_traceback = False  # which would make every message several lines long
         self.sites = sites
 
     def run_node(self, n: fx.Node) -> Any:
@@ -128,9 +136,7 @@ class _ShapeCheck(fx.Interpreter):
         return value
 
 
-def check_shapes(
-    gm: fx.GraphModule, sites: Mapping[str, Site], inputs: Mapping[str, Any]
-) -> None:
+def check_shapes(gm: fx.GraphModule, sites: Mapping[str, Site], inputs: Mapping[str, Any]) -> None:
     """Runs the graph once on random inputs and compares every shape with its type.
 
     Raises:

@@ -79,7 +79,8 @@ class IrrepsType:
     def __post_init__(self) -> None:
         if self.layout is Layout.MUL_X_DIM and len({s.mul for s in self.segments}) > 1:
             raise UsageError(
-                f"layout mul_x_dim needs the same number of channels in every order, got {self.irreps}"
+                "layout mul_x_dim needs the same number of channels in every order, got"
+                f" {self.irreps}"
             )
 
     @classmethod
@@ -100,9 +101,7 @@ class IrrepsType:
                     " (multiplicity, x, order l, parity e or o)"
                 )
             mul, order, parity = match.groups()
-            segments.append(
-                Segment(int(mul) if mul else 1, int(order), 1 if parity == "e" else -1)
-            )
+            segments.append(Segment(int(mul) if mul else 1, int(order), 1 if parity == "e" else -1))
         return cls(tuple(segments), layout, space)
 
     @classmethod

@@ -32,8 +32,10 @@ def types_rung(graph: EquivariantGraph) -> Check:
 
 
 def masked_sliced_rung(graph: EquivariantGraph, frames: Sequence[Atoms] | None) -> Check:
-    """Energies and forces (for a network: values and gradients) of the masked original and the
-    sliced model, in float64, relative."""
+    """Largest relative difference of the masked original and the sliced model, in float64.
+
+    Energies and forces; for a network without atoms, values and gradients.
+    """
     masked, sliced = masked_and_sliced(graph)
     if graph.atomistic is not None and frames:
         from irprune.evaluate.potential import Potential
@@ -52,8 +54,7 @@ def compare_on_examples(
 ) -> float:
     """Largest relative difference of values and gradients of two modules on random inputs."""
     inputs = [
-        x.clone().requires_grad_(x.is_floating_point())
-        for x in graph.example(seed=grow, grow=grow)
+        x.clone().requires_grad_(x.is_floating_point()) for x in graph.example(seed=grow, grow=grow)
     ]
     floating = [x for x in inputs if x.is_floating_point()]
     results = []
@@ -63,7 +64,8 @@ def compare_on_examples(
         grads: tuple[torch.Tensor | None, ...] = (None,) * len(floating)
         if value.requires_grad:
             grads = torch.autograd.grad((value * weight).sum(), floating, allow_unused=True)
-        filled = [torch.zeros_like(x) if g is None else g for x, g in zip(floating, grads, strict=True)]
+        pairs = zip(floating, grads, strict=True)
+        filled = [torch.zeros_like(x) if g is None else g for x, g in pairs]
         results.append([value.detach(), *filled])
     return max(
         float((x - y).abs().max() / max(float(x.abs().max()), 1e-12))

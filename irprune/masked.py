@@ -146,7 +146,7 @@ class MultipliedInterpreter(fx.Interpreter):
                     value = value * widen(t, self._values(ids)).to(value.dtype)
             return value
 
-        args, kwargs = fx.map_arg((n.args, n.kwargs), fetch)  # type: ignore[misc]
+        args, kwargs = fx.map_arg((n.args, n.kwargs), fetch)
         if axes:
             op = op_of_node(n, site.module)
             assert op is not None

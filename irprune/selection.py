@@ -1,8 +1,8 @@
 """Selection: which groups go, so that the rest is a structure that the target can express.
 
-Groups that a target ties (MACE has one channel count over all orders and layers) are ranked axis by
-axis and joined rank by rank into *steps*: removing a step removes the least important group of every
-tied axis. What is not tied is a step of its own. Everything else is a choice among steps.
+Groups that a target ties (MACE has one channel count over all orders and layers) are ranked axis
+by axis and joined rank by rank into *steps*: removing a step removes the least important group of
+every tied axis. What is not tied is a step of its own. Everything else is a choice among steps.
 """
 
 from __future__ import annotations
@@ -135,6 +135,7 @@ def _monotone(ranked: list[tuple[float, int, Step]]) -> list[tuple[float, int, S
 
 
 def removed_mask(graph: EquivariantGraph, steps: Sequence[Step]) -> BoolMask:
+    """The classes of some steps, [n_classes]."""
     out = np.zeros(graph.blocks.n_classes, bool)
     for step in steps:
         out[list(step.classes)] = True
@@ -192,9 +193,7 @@ def choose_budget(
     return list(order[:low])
 
 
-def choose_counts(
-    graph: EquivariantGraph, scores: Scores, counts: Mapping[str, int]
-) -> BoolMask:
+def choose_counts(graph: EquivariantGraph, scores: Scores, counts: Mapping[str, int]) -> BoolMask:
     """The legal class mask that keeps the ``counts`` best groups of the axes named.
 
     Raises:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import fx
 
-from irprune.irreps import IrrepsType
 from irprune.ops.base import op_of_node
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def _type(t: Any) -> str:
 
 
 def print_groups(graph: EquivariantGraph) -> str:
-    """Coupled groups axis by axis, with the values whose blocks go together; then what is frozen."""
+    """Coupled groups axis by axis, with the values whose blocks go together; then the frozen."""
     space = graph.blocks
     lines = [f"{'axis':<48} {'kind':<8} groups"]
     for axis in graph.axes():
@@ -72,7 +71,3 @@ def print_groups(graph: EquivariantGraph) -> str:
         site = graph.sites[name]
         lines.append(f"barrier {site.where}: no OpDef; register one with irprune.ops.register_op")
     return "\n".join(lines)
-
-
-def describe(t: Any) -> str:
-    return t.irreps if isinstance(t, IrrepsType) else str(t)

@@ -133,6 +133,7 @@ class Inputs:
 
 
 def structures(graph: EquivariantGraph, frames: Sequence[Atoms]) -> Any:
+    """The structures one by one, as :class:`Inputs` in the dtype of the model."""
     dtype = next(p.dtype for p in graph.gm.parameters() if p.is_floating_point())
     for frame in frames:
         yield Inputs(graph, frame, dtype)
@@ -164,9 +165,7 @@ def energy_force(
         (by_energy,) = torch.autograd.grad(energies.sum() / n, z, retain_graph=True)
         total += energy_weight * by_energy.square()
         if force_weight and inputs.n_edges:
-            (gradient,) = torch.autograd.grad(
-                energies.sum(), inputs.positions, create_graph=True
-            )
+            (gradient,) = torch.autograd.grad(energies.sum(), inputs.positions, create_graph=True)
             total += force_weight * _force_term(gradient, z, probes, gen) / (3 * n)
         progress(i + 1, len(frames))
     values = (total / max(len(frames), 1)).numpy()
@@ -179,8 +178,6 @@ def _force_term(gradient: Tensor, z: Tensor, probes: int, gen: torch.Generator) 
     out = torch.zeros_like(z)
     for k in range(probes):
         signs = torch.randint(0, 2, gradient.shape, generator=gen).to(gradient) * 2 - 1
-        (by_force,) = torch.autograd.grad(
-            (signs * gradient).sum(), z, retain_graph=k + 1 < probes
-        )
+        (by_force,) = torch.autograd.grad((signs * gradient).sum(), z, retain_graph=k + 1 < probes)
         out = out + by_force.square()
     return out.detach() / probes

@@ -30,6 +30,8 @@ class Export(Pass):
 
         path = self.path or context.output
         if path is None:
-            raise UsageError("export needs a path: export{path=small.pth}, or -o on the command line")
+            raise UsageError(
+                "export needs a path: export{path=small.pth}, or -o on the command line"
+            )
         context.results["export"] = export(graph, path, context.target, verify=self.verify)
         return graph

@@ -55,14 +55,14 @@ def _zero_paths(site: Any, graph: EquivariantGraph) -> list[int]:
         zero = site.module.weight.detach() == 0
     elif len(site.operands) == 3:
         source = graph.sites[site.operands[2].name]
-        last = layers_of(source.module)[-1] if isinstance(source.module, enn.FullyConnectedNet) else None
-        if last is None or last.act is not None:
+        if not isinstance(source.module, enn.FullyConnectedNet):
+            return []
+        last = layers_of(source.module)[-1]
+        if last.act is not None:
             return []
         zero = (last.weight.detach() == 0).all(dim=0)
     else:
         return []
     return [
-        k
-        for k, p in enumerate(paths_of(site.module))
-        if p.weighted and bool(zero[p.weights].all())
+        k for k, p in enumerate(paths_of(site.module)) if p.weighted and bool(zero[p.weights].all())
     ]

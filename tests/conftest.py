@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,21 @@ def shared() -> Path:
     if not (folder / "checkpoints").is_dir():
         pytest.skip(f"no checkpoints under {folder}; set IRPRUNE_SHARED")
     return folder
+
+
+@pytest.fixture(scope="module")
+def unscripted() -> Iterator[None]:
+    """e3nn modules made without TorchScript: the same values, built several times faster."""
+    from irprune.compat import prepare_e3nn
+
+    prepare_e3nn()
+    import e3nn
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    before = e3nn.get_optimization_defaults()
+    e3nn.set_optimization_defaults(jit_script_fx=False)
+    yield
+    e3nn.set_optimization_defaults(**before)
+    torch.set_num_threads(threads)

@@ -43,6 +43,7 @@ def build_report(plan: Plan, outcome: Outcome) -> Report:
         ),
     )
     scores, kept = _scores(outcome)
+    passes = (*outcome.report.passes, *outcome.recovery.passes)
     faster = outcome.latencies[0] / outcome.latencies[1]
     return Report(
         title=f"{plan.model}, pruned to {plan.keep:.0%} of its blocks",
@@ -59,8 +60,8 @@ def build_report(plan: Plan, outcome: Outcome) -> Report:
         kept=kept,
         curve=tuple((float(r.step), r.loss) for r in outcome.distillation.history),
         checks=tuple(check_json(c) for c in outcome.checks),
-        passes=tuple(p.to_json() for p in outcome.report.passes),
-        pipeline=outcome.report.pipeline,
+        passes=tuple(p.to_json() for p in passes),
+        pipeline=f"{outcome.report.pipeline},{outcome.recovery.pipeline}",
         tier=outcome.exported.tier,
         command=f"irprune demo --model {plan.model} --keep {plan.keep:g} --steps {plan.steps}"
         f" --elements {','.join(plan.elements)} --seed {plan.seed}",
@@ -93,8 +94,8 @@ def payload_of(plan: Plan, outcome: Outcome) -> dict[str, Any]:
         "force_mae_ev_per_a": after.force_mae_ev_per_a,
         "stress_mae_gpa": after.stress_mae_gpa,
         "checks": checks_json(outcome.checks),
-        "pipeline": outcome.report.pipeline,
-        "passes": [p.to_json() for p in outcome.report.passes],
+        "pipeline": f"{outcome.report.pipeline},{outcome.recovery.pipeline}",
+        "passes": [p.to_json() for p in (*outcome.report.passes, *outcome.recovery.passes)],
     }
 
 

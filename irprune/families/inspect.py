@@ -11,6 +11,9 @@ from pathlib import Path
 MAX_PICKLE = 256 * 2**20
 """Bytes of a zip's pickle that are looked at; a larger one is not taken for a checkpoint."""
 _MAX_HEADER = 100 * 2**20
+_PLAIN = frozenset(
+    {"torch", "collections", "builtins", "__builtin__", "numpy", "_codecs", "copyreg"}
+)
 _STRINGS = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"})
 
 
@@ -79,6 +82,12 @@ def is_graph_file(path: str | Path) -> bool:
     return "irprune_graph" in (safetensors_metadata(path) or {})
 
 
+def _package(name: str) -> str:
+    """``mace.modules.models.X`` → ``mace``; torch's networks apart from its tensors."""
+    parts = name.split(".")
+    return ".".join(parts[:2]) if parts[:2] == ["torch", "nn"] else parts[0]
+
+
 def describe(path: str | Path) -> str:
     """What a file seems to be, for messages: ``an empty file``, ``a torch file of X``, …"""
     if Path(path).stat().st_size == 0:
@@ -87,12 +96,11 @@ def describe(path: str | Path) -> str:
         return "a safetensors file without an irprune graph"
     summary = pickle_summary(path)
     if summary is not None:
-        owners = {g.partition(".")[0] for g in summary.globals}
-        libraries = sorted(owners - {"torch", "collections", "builtins", "numpy", "_codecs"})
+        owners = {_package(g) for g in summary.globals} - _PLAIN
         if any(g.startswith("__torch__.") for g in summary.globals):
             return "a TorchScript file"
-        if libraries:
-            return f"a pickle of objects from {', '.join(libraries)}"
+        if owners:
+            return f"a pickle of objects of {', '.join(sorted(owners))}"
         return "a torch file (a dictionary of tensors or settings) of an unknown kind"
     with Path(path).open("rb") as handle:
         start = handle.read(4)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from e3nn.math import normalize2mom
-from torch import Tensor
+from torch import Tensor, nn
 
 from irprune.errors import UsageError
 
@@ -60,6 +61,7 @@ def name_of(act: Any) -> str:
 
 
 def function_named(name: str) -> Function | None:
+    """The function with a registered name; None for ``none``."""
     return None if name == "none" else FUNCTIONS[name]
 
 
@@ -68,7 +70,27 @@ def value_at_zero(act: Any) -> float:
     return 0.0 if act is None else float(act(torch.zeros(1, dtype=torch.float64)))
 
 
-def normalised(name: str) -> Any:
-    """e3nn's second-moment normalisation of a named function."""
+def factor_of(act: Any) -> float | None:
+    """The constant that e3nn's normalize2mom multiplies with; None where it multiplies with none."""
+    return None if getattr(act, "_is_id", True) else float(act.cst)
+
+
+def normalised(name: str, factor: float | None) -> Any:
+    """A named function times a factor, as e3nn's normalize2mom module.
+
+    The factor is taken as given: e3nn estimates it from random numbers, which may differ in the last
+    digits from one version to the next.
+    """
     f = function_named(name)
-    return None if f is None else normalize2mom(f)
+    if f is None:
+        return None
+    act = normalize2mom(f)
+    act._is_id = factor is None
+    if factor is not None:
+        act.cst = factor
+    return act
+
+
+def set_acts(module: nn.Module, acts: Sequence[Any]) -> None:
+    """Replaces the functions of an ``e3nn.nn.Activation``, normalisation included."""
+    module.acts = nn.ModuleList(copy.deepcopy(list(acts)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -249,6 +249,7 @@ def register_op(definition: D) -> D:
 
 
 def qualified(cls: type) -> str:
+    """Module and name of a class, the key that module ops are registered under."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
@@ -267,6 +268,11 @@ def op_of_node(node: fx.Node, module: nn.Module | None) -> OpDef | None:
 
 
 def op_named(name: str) -> OpDef:
+    """The op with this name.
+
+    Raises:
+        UsageError: there is none; lists the registered ones.
+    """
     op = _BY_NAME.get(name)
     if op is None:
         raise UsageError(f"no op named {name!r}; registered: {', '.join(sorted(_BY_NAME))}")
@@ -274,6 +280,7 @@ def op_named(name: str) -> OpDef:
 
 
 def registered_ops() -> Iterator[OpDef]:
+    """All ops, by name."""
     yield from (_BY_NAME[n] for n in sorted(_BY_NAME))
 
 
@@ -292,16 +299,6 @@ def load_builtin_ops() -> None:
         importlib.import_module(f"irprune.ops.{name}")
 
 
-def any_of(masks: Sequence[BoolMask]) -> bool:
-    return any(bool(m.any()) for m in masks)
-
-
 def zeros(n: int) -> BoolMask:
+    """A mask of nothing."""
     return np.zeros(n, dtype=bool)
-
-
-def ones(n: int) -> BoolMask:
-    return np.ones(n, dtype=bool)
-
-
-CallableOrStr = Callable[..., Any] | str

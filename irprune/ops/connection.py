@@ -110,6 +110,9 @@ def read(mode: str, a: BoolMask, b: BoolMask, need: BoolMask) -> tuple[BoolMask,
 
 def grids(mode: str, n1: int, n2: int, n_out: int) -> tuple[Ids, Ids, Ids]:
     """For each weight of the path, in flat order: its u, its v and its output copy."""
+    u: Ids
+    v: Ids
+    w: Ids
     if mode == "uvw":
         u, v, w = np.meshgrid(np.arange(n1), np.arange(n2), np.arange(n_out), indexing="ij")
     elif mode in ("uvu", "uvv", "uvuv"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from irprune.errors import IrrepsTypeError
 from irprune.functional import sum_rows
@@ -23,6 +23,11 @@ Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 
 
 def join_space(site: Site, a: IrrepsType, b: IrrepsType) -> Space:
+    """The rows that two operands share.
+
+    Raises:
+        IrrepsTypeError: they lie over different rows; names both.
+    """
     if Space.ANY in (a.space, b.space):
         return b.space if a.space is Space.ANY else a.space
     if a.space is not b.space:
@@ -34,6 +39,7 @@ def join_space(site: Site, a: IrrepsType, b: IrrepsType) -> Space:
 
 
 def all_scalar(t: IrrepsType) -> bool:
+    """Whether every unit has l = 0."""
     return all(s.l == 0 for s in t)
 
 
@@ -113,10 +119,16 @@ class Multiply(OpDef):
         if main is None:
             return Other("const")
         t = site.irreps(main)
+        divisor = self._divisor(site)
+        if divisor is not None and not all_scalar(site.irreps(divisor)):
+            raise IrrepsTypeError(
+                f"{site.where} divides by {site.operands[divisor].name}:"
+                f" {site.irreps(divisor)}; only scalars (l = 0) allow that"
+            )
         if scale is not None:
             s = site.irreps(scale)
             space = join_space(site, t, s)
-            if is_single(s) and (s.layout is t.layout or t.layout is Layout.MUL_IR):
+            if is_single(s) and s.layout is t.layout:
                 return t.in_space(space)
             if all_scalar(t) and t.same_units(s) and all(g.p == 1 for g in t):
                 return t.in_space(space)
@@ -133,6 +145,17 @@ class Multiply(OpDef):
             f"{site.where} multiplies {site.operands[main].name}: {t} with a parameter of"
             f" {size} numbers; only one number, or one per scalar, keeps equivariance"
         )
+
+    def _divides(self, site: Site) -> bool:
+        return site.node.target in (operator.truediv, torch.div, "div")
+
+    def _divisor(self, site: Site) -> int | None:
+        """The operand that carries irreps and divides."""
+        args = site.node.args
+        if not self._divides(site) or len(args) < 2 or not isinstance(args[1], fx.Node):
+            return None
+        i = site.operands.index(args[1], int(isinstance(args[0], fx.Node)))
+        return i if isinstance(site.types[i], IrrepsType) else None
 
     def _params(self, site: Site) -> list[Other]:
         return [t for t in site.types if isinstance(t, Other) and t.kind == "param"]
@@ -158,9 +181,11 @@ class Multiply(OpDef):
             return None
         a = nz[main]
         assert a is not None
+        if self._divisor(site) == main:
+            return np.ones(site.result.n_units, bool)
         if len(a) != site.result.n_units:
             return np.full(site.result.n_units, bool(a.any()))
-        if scale is None or site.node.target in (operator.truediv, torch.div, "div"):
+        if scale is None or self._divides(site):
             return a
         b = nz[scale]
         assert b is not None
@@ -183,7 +208,7 @@ class Multiply(OpDef):
         if len(a) != len(need):
             out[main] = np.full(len(a), bool(need.any()))
             return out, {}
-        divides = site.node.target in (operator.truediv, torch.div, "div")
+        divides = self._divides(site)
         if b is None or scale is None:
             out[main] = need
         elif len(a) == len(b):
@@ -273,9 +298,7 @@ class Power(ScalarFunction):
 
     name = "pow"
     targets = (operator.pow, torch.pow, "method:pow")
-    at_zero = staticmethod(
-        lambda site: isinstance(e := site.node.args[1], (int, float)) and e > 0
-    )
+    at_zero = staticmethod(lambda site: isinstance(e := site.node.args[1], (int, float)) and e > 0)
 
 
 @register_op

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from irprune.irreps import BoolMask
-from irprune.ops.activations import function_named, name_of, raw, value_at_zero
+from irprune.ops.activations import (
+    factor_of,
+    function_named,
+    name_of,
+    normalised,
+    raw,
+    set_acts,
+    value_at_zero,
+)
 from irprune.ops.base import Cost, Keep, OpDef, Site, register_op
 from irprune.ops.linear import segment_masks, type_of
 
@@ -32,13 +40,33 @@ Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 def kept_with(
     irreps: o3.Irreps, masks: Sequence[BoolMask], acts: Sequence[Any]
 ) -> tuple[o3.Irreps, list[Any]]:
-    """Non-empty remains of activation segments, with their functions."""
+    """Non-empty remains of activation segments, with their (normalised) functions."""
     rest = [
-        ((int(m.sum()), ir), raw(a))
+        ((int(m.sum()), ir), a)
         for (_, ir), m, a in zip(irreps, masks, acts, strict=True)
         if m.any()
     ]
     return o3.Irreps([r for r, _ in rest]), [a for _, a in rest]
+
+
+def describe_acts(acts: enn.Activation) -> dict[str, Any]:
+    """Names and normalisation factors of an Activation's functions, JSON-able."""
+    return {
+        "acts": [name_of(a) for a in acts.acts],
+        "factors": [factor_of(a) for a in acts.acts],
+    }
+
+
+def build_acts(spec: dict[str, Any]) -> list[Any]:
+    return [normalised(n, f) for n, f in zip(spec["acts"], spec["factors"], strict=True)]
+
+
+def _plain(act: Any, x: Tensor) -> Tensor:
+    """act(x) from its raw function and its factor."""
+    if act is None:
+        return x
+    factor = factor_of(act)
+    return raw(act)(x) * (1.0 if factor is None else factor)
 
 
 @register_op
@@ -68,26 +96,27 @@ class Activation(OpDef):
         irreps, acts = kept_with(
             m.irreps_in, segment_masks(m.irreps_in, keep.operand(0)), list(m.acts)
         )
-        return enn.Activation(irreps, acts)
+        small = enn.Activation(irreps, [raw(a) for a in acts])
+        set_acts(small, acts)
+        return small
 
     def cost(self, site: Site, keep: Keep) -> Cost:
         return Cost(flops=4.0 * float(keep.result.sum()))
 
     def spec(self, module: nn.Module) -> dict[str, Any]:
         assert isinstance(module, enn.Activation)
-        return {"irreps_in": str(module.irreps_in), "acts": [name_of(a) for a in module.acts]}
+        return {"irreps_in": str(module.irreps_in), **describe_acts(module)}
 
     def build(self, spec: dict[str, Any]) -> nn.Module:
-        return enn.Activation(spec["irreps_in"], [function_named(a) for a in spec["acts"]])
+        made = enn.Activation(spec["irreps_in"], [function_named(a) for a in spec["acts"]])
+        set_acts(made, build_acts(spec))
+        return made
 
     def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
         m = site.module
         assert isinstance(m, enn.Activation)
         parts = [args[0][:, s] for s in m.irreps_in.slices()]
-        return torch.cat(
-            [p if a is None else raw(a)(p) * a.cst for p, a in zip(parts, m.acts, strict=True)],
-            dim=1,
-        )
+        return torch.cat([_plain(a, p) for p, a in zip(parts, m.acts, strict=True)], dim=1)
 
 
 @dataclass(frozen=True)
@@ -212,26 +241,34 @@ class Gate(GateLike):
                 if k.any()
             ]
         )
-        return enn.Gate(scalars, act_scalars, gates, act_gates, gated)
+        small = enn.Gate(
+            scalars, [raw(a) for a in act_scalars], gates, [raw(a) for a in act_gates], gated
+        )
+        set_acts(small.act_scalars, act_scalars)
+        set_acts(small.act_gates, act_gates)
+        return small
 
     def spec(self, module: nn.Module) -> dict[str, Any]:
         assert isinstance(module, enn.Gate)
         return {
             "scalars": str(module.act_scalars.irreps_in),
-            "act_scalars": [name_of(a) for a in module.act_scalars.acts],
+            "act_scalars": describe_acts(module.act_scalars),
             "gates": str(module.act_gates.irreps_in),
-            "act_gates": [name_of(a) for a in module.act_gates.acts],
+            "act_gates": describe_acts(module.act_gates),
             "gated": str(module.sc.irreps_outs[2]),
         }
 
     def build(self, spec: dict[str, Any]) -> nn.Module:
-        return enn.Gate(
+        made = enn.Gate(
             spec["scalars"],
-            [function_named(a) for a in spec["act_scalars"]],
+            [function_named(a) for a in spec["act_scalars"]["acts"]],
             spec["gates"],
-            [function_named(a) for a in spec["act_gates"]],
+            [function_named(a) for a in spec["act_gates"]["acts"]],
             spec["gated"],
         )
+        set_acts(made.act_scalars, build_acts(spec["act_scalars"]))
+        set_acts(made.act_gates, build_acts(spec["act_gates"]))
+        return made
 
     def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
         m = site.module
@@ -247,7 +284,7 @@ class Gate(GateLike):
         def act(module: Any, values: list[Tensor]) -> list[Tensor]:
             fs = [a for (mul, _), a in zip(module.irreps_in, module.acts, strict=True)
                   for _ in range(mul)]  # fmt: skip
-            return [v if f is None else raw(f)(v) * f.cst for f, v in zip(fs, values, strict=True)]
+            return [_plain(f, v) for f, v in zip(fs, values, strict=True)]
 
         scalars = act(m.act_scalars, take(p.scalars))
         gates = act(m.act_gates, take(p.gates))

@@ -48,6 +48,7 @@ def cut(site: Site, t: IrrepsType, start: int, stop: int) -> slice:
 
 
 def sub_type(t: IrrepsType, units: slice) -> IrrepsType:
+    """The type of a run of units."""
     mask = np.zeros(t.n_units, bool)
     mask[units] = True
     return t.kept(mask)

@@ -23,6 +23,7 @@ Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 
 
 def type_of(irreps: o3.Irreps, like: IrrepsType) -> IrrepsType:
+    """e3nn's irreps as a type with the layout and rows of another."""
     return IrrepsType.of(
         ((mul, ir.l, ir.p) for mul, ir in irreps), space=like.space, layout=like.layout
     )
@@ -36,7 +37,7 @@ def segment_masks(irreps: o3.Irreps, mask: BoolMask) -> list[BoolMask]:
 def kept_irreps(irreps: o3.Irreps, masks: Sequence[BoolMask]) -> tuple[o3.Irreps, dict[int, int]]:
     """The non-empty remains, and the new index of every segment that remains."""
     index: dict[int, int] = {}
-    kept = []
+    kept: list[tuple[int, Any]] = []
     for i, ((_, ir), m) in enumerate(zip(irreps, masks, strict=True)):
         if m.any():
             index[i] = len(kept)
@@ -122,7 +123,7 @@ class Linear(OpDef):
                 instructions=[(new_in[i.i_in], new_out[i.i_out]) for _, i in paths],
                 biases=[i in biased for i in new_out],
             )
-        weights, biases, offset = self._views(m)
+        weights, biases, _ = self._views(m)
         new = [
             (
                 pick(weights[k], ins_masks[old.i_in], out_masks[old.i_out])
@@ -151,9 +152,7 @@ class Linear(OpDef):
                 biases[ins.i_out] = m.bias.detach()[bias_offset : bias_offset + size]
                 bias_offset += size
             elif size:
-                weights[k] = (
-                    m.weight.detach()[offset : offset + size].reshape(ins.path_shape)
-                )
+                weights[k] = m.weight.detach()[offset : offset + size].reshape(ins.path_shape)
                 offset += size
         if offset != m.weight_numel:
             raise ExactnessError(
@@ -252,7 +251,8 @@ class TorchLinear(OpDef):
         self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
     ) -> BoolMask | None:
         assert isinstance(site.module, nn.Linear) and nz[0] is not None
-        alive = site.module.bias is not None or bool(nz[0].any())
+        biased = "bias" in dict(site.module.named_parameters())
+        alive = biased or bool(nz[0].any())
         return np.full(site.module.out_features, alive)
 
     def needed(
@@ -294,5 +294,3 @@ class TorchLinear(OpDef):
 
     def build(self, spec: dict[str, Any]) -> nn.Module:
         return nn.Linear(spec["in"], spec["out"], bias=spec["bias"])
-
-

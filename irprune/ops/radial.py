@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from irprune.irreps import BoolMask, IrrepsType
 from irprune.ops import folds
-from irprune.ops.activations import name_of, normalised, raw, value_at_zero
+from irprune.ops.activations import factor_of, name_of, normalised, raw, value_at_zero
 from irprune.ops.base import Cost, Keep, Magnitude, OpDef, Site, Trait, register_op
 from irprune.ops.linear import pick
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 def layers_of(m: enn.FullyConnectedNet) -> list[Any]:
+    """The layers, first to last."""
     return list(m.children())
 
 
@@ -93,17 +95,17 @@ class FullyConnectedNet(OpDef):
 
     def cost(self, site: Site, keep: Keep) -> Cost:
         sizes = [int(k.sum()) for k in self._masks(site, keep)]
-        n = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+        n = sum(a * b for a, b in itertools.pairwise(sizes))
         return Cost(n, 2.0 * n + 4.0 * sum(sizes[1:-1]), 2.0 * n)
 
     def magnitude(self, site: Site) -> Magnitude | None:
         squares = [
             (w.weight.detach().double().cpu().numpy() ** 2) / (w.h_in * w.var_in)
-            for w in layers_of(site.module)  # type: ignore[arg-type]
+            for w in layers_of(site.module)
         ]
         hidden = {
             f"hidden{i}": a.sum(axis=0) + b.sum(axis=1)
-            for i, (a, b) in enumerate(zip(squares, squares[1:], strict=False))
+            for i, (a, b) in enumerate(itertools.pairwise(squares))
         }
         return Magnitude((squares[0].sum(axis=1),), squares[-1].sum(axis=0), hidden)
 
@@ -112,7 +114,7 @@ class FullyConnectedNet(OpDef):
     ) -> Any:
         x = args[0]
         assert site.module is not None
-        for i, layer in enumerate(layers_of(site.module)):  # type: ignore[arg-type]
+        for i, layer in enumerate(layers_of(site.module)):
             x = layer(x)
             if (z := axes.get(f"hidden{i}")) is not None:
                 x = x * z.to(x.dtype)
@@ -124,23 +126,30 @@ class FullyConnectedNet(OpDef):
         return {
             "hs": [int(h) for h in module.hs],
             "acts": [name_of(layer.act) for layer in layers],
+            "factors": [factor_of(layer.act) for layer in layers],
             "var_in": [float(layer.var_in) for layer in layers],
             "var_out": [float(layer.var_out) for layer in layers],
         }
 
     def build(self, spec: dict[str, Any]) -> nn.Module:
         made = enn.FullyConnectedNet(spec["hs"], torch.nn.functional.silu)
-        for layer, act, a, b in zip(
-            layers_of(made), spec["acts"], spec["var_in"], spec["var_out"], strict=True
+        for layer, act, factor, a, b in zip(
+            layers_of(made),
+            spec["acts"],
+            spec["factors"],
+            spec["var_in"],
+            spec["var_out"],
+            strict=True,
         ):
-            layer.act, layer.var_in, layer.var_out = normalised(act), a, b
+            layer.act, layer.var_in, layer.var_out = normalised(act, factor), a, b
         return made
 
     def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
         x = args[0]
-        for layer in layers_of(site.module):  # type: ignore[arg-type]
+        for layer in layers_of(site.module):
             x = x @ layer.weight / (layer.h_in * layer.var_in) ** 0.5
             if layer.act is not None:
-                x = raw(layer.act)(x) * layer.act.cst
+                factor = factor_of(layer.act)
+                x = raw(layer.act)(x) * (1.0 if factor is None else factor)
             x = x * layer.var_out**0.5
         return x

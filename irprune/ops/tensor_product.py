@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from irprune.errors import IrrepsTypeError
-from irprune.irreps import BoolMask, IrrepsType
+from irprune.irreps import BoolMask
 from irprune.ops import folds
 from irprune.ops.base import Cost, Keep, Magnitude, OpDef, Site, Trait, register_op
 from irprune.ops.connection import Path, grids, reached, read, weight_mask
@@ -43,6 +44,7 @@ def _muls(irreps: o3.Irreps) -> list[int]:
 
 
 def standard_coefficients(m: o3.TensorProduct) -> list[float]:
+    """What e3nn's default normalisation gives the paths of a module."""
     return folds.path_coefficients(
         _muls(m.irreps_in1),
         _muls(m.irreps_in2),
@@ -144,9 +146,7 @@ class TensorProduct(OpDef):
                 c.product(o[w], *factors)
             if len(site.operands) == 3 and p.weighted:
                 u, v, w = grids(p.mode, len(a), len(b), len(o))
-                c.product(
-                    c.operand(2)[p.weights], a[u], b[v], o[w], np.repeat(here, len(u))
-                )
+                c.product(c.operand(2)[p.weights], a[u], b[v], o[w], np.repeat(here, len(u)))
 
     def nonzero(
         self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
@@ -310,7 +310,7 @@ class TensorProduct(OpDef):
     def build(self, spec: dict[str, Any]) -> nn.Module:
         paths = [(a, b, o, mode, w) for a, b, o, mode, w in spec["paths"]]
         irreps = tuple(spec["irreps"])
-        return make(irreps, paths, spec["coefficients"], spec["internal"], spec["shared"])  # type: ignore[arg-type]
+        return make(irreps, paths, spec["coefficients"], spec["internal"], spec["shared"])
 
     def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
         m = self._module(site)
@@ -369,7 +369,7 @@ class TensorSquare(OpDef):
 
 def _unit_slices(irreps: o3.Irreps) -> list[slice]:
     ends = np.cumsum([0, *_muls(irreps)])
-    return [slice(int(a), int(b)) for a, b in zip(ends, ends[1:], strict=False)]
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
 
 
 def _join(masks: list[BoolMask]) -> BoolMask:
@@ -381,5 +381,3 @@ def _split(x: Tensor, irreps: o3.Irreps) -> list[Tensor]:
         x[..., s].reshape(-1, mul, ir.dim)
         for s, (mul, ir) in zip(irreps.slices(), irreps, strict=True)
     ]
-
-

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from ase import Atoms
 from torch import Tensor, nn
 
 from irprune.compat import prepare_e3nn
+from irprune.families import load_model
+from irprune.graph import EquivariantGraph
 
 prepare_e3nn()
 
@@ -23,9 +28,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "even-linear-xplor": {
         "is_parity": False, "self_connection_type": "linear", "lmax": 1,
         "cutoff_function": {"cutoff_function_name": "XPLOR", "cutoff_on": 2.5},
+        "radial_basis": {
+            "radial_basis_name": "bessel", "bessel_basis_num": 6, "trainable_coeff": False,
+        },
     },
     "manual-readout-fcn": {
         "is_parity": False, "self_connection_type": "linear", "lmax": 3, "lmax_edge": 2,
+        "num_convolution_layer": 3,
         "irreps_manual": ["8x0e", "6x0e+4x1e+3x2e+2x3e", "4x0e+5x1e+2x3e", "7x0e"],
         "readout_as_fcn": True, "readout_fcn_hidden_neurons": [6, 5],
         "readout_fcn_activation": "silu", "_normalize_sph": False,
@@ -38,7 +47,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "odd-width-lmax3-nequip": {
         "is_parity": True, "self_connection_type": "nequip", "lmax": 3, "lmax_node": 2,
-        "channel": 5, "weight_nn_hidden_neurons": [6], "num_convolution_layer": 2,
+        "channel": 5, "weight_nn_hidden_neurons": [6],
     },
 }  # fmt: skip
 
@@ -56,7 +65,7 @@ def config(**changes: Any) -> dict[str, Any]:
         "readout_fcn_activation": None,
         "channel": 8,
         "cutoff": 3.5,
-        "num_convolution_layer": 3,
+        "num_convolution_layer": 2,
         "weight_nn_hidden_neurons": [6, 5],
         "conv_denominator": 4.0,
         "shift": [-1.0, -2.0, -3.0],
@@ -67,25 +76,56 @@ def config(**changes: Any) -> dict[str, Any]:
     return {**made, **copy.deepcopy(changes)}
 
 
-def checkpoint(seed: int = 0, **changes: Any) -> dict[str, Any]:
-    """What sevenn would save: config and random weights (biases, shifts and scales too)."""
+def build(seed: int = 0, **changes: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """sevenn's own model with random weights (biases, shifts and scales too), and its config."""
     from sevenn.model_build import build_E3_equivariant_model
 
     settings = config(**changes)
-    torch.manual_seed(seed)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
+        torch.manual_seed(seed)
         model = build_E3_equivariant_model(copy.deepcopy(settings))
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if name.endswith("bias"):
-                p.normal_()
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                if name.endswith("bias"):
+                    p.normal_()
+    return model, settings
+
+
+def checkpoint_of(model: nn.Module, settings: dict[str, Any]) -> dict[str, Any]:
+    """What sevenn would save."""
     return {"model_state_dict": model.state_dict(), "config": settings, "epoch": 3}
 
 
-def write(path: Path, seed: int = 0, **changes: Any) -> Path:
-    torch.save(checkpoint(seed, **changes), path)
-    return path
+@cache
+def _tiny() -> tuple[nn.Module, dict[str, Any]]:
+    return build(lmax=1, num_convolution_layer=1, channel=2, is_parity=False)
+
+
+def tiny_checkpoint() -> dict[str, Any]:
+    """A checkpoint of a model that is quick to build."""
+    model, settings = _tiny()
+    return checkpoint_of(model, copy.deepcopy(settings))
+
+
+class Small(NamedTuple):
+    """A model by sevenn itself, and the graph that irprune made of its file."""
+
+    model: nn.Module
+    graph: EquivariantGraph
+    path: Path
+
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="irprune-sevennet-")
+
+
+@cache
+def small(variant: str) -> Small:
+    """One of ``VARIANTS``; made once per process."""
+    model, settings = build(**VARIANTS[variant])
+    path = Path(_FOLDER.name) / f"{variant}.pth"
+    torch.save(checkpoint_of(model, settings), path)
+    return Small(model, load_model(path), path)
 
 
 class Original(nn.Module):
@@ -93,7 +133,7 @@ class Original(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = copy.deepcopy(model)
+        self.model = model
 
     def forward(self, vectors: Tensor, species: Tensor, edge_index: Tensor, head: Tensor) -> Tensor:
         data = {"x": species, "edge_index": edge_index, "edge_vec": vectors}
@@ -109,13 +149,11 @@ class Original(nn.Module):
 
 def frames(numbers: Sequence[int] = (1, 6, 8), seed: int = 0) -> list[Atoms]:
     """A periodic cell, a molecule, an isolated atom and two atoms out of reach of each other."""
-    import numpy as np
-
     rng = np.random.default_rng(seed)
-    z = rng.choice(list(numbers), 20)
-    grid = np.array([[i, j, k] for i in range(2) for j in range(2) for k in range(2)]) * 1.9
-    crystal = Atoms(z[:8], grid + rng.normal(0, 0.1, (8, 3)), cell=[4.1, 4.0, 3.9], pbc=True)
-    molecule = Atoms(z[8:13], rng.normal(0, 0.15, (5, 3)) + grid[:5] * 0.7)
+    z = rng.choice(list(numbers), 16)
+    grid = np.array([[i, j, k] for i in range(2) for j in range(2) for k in range(2)]) * 2.1
+    crystal = Atoms(z[:8], grid + rng.normal(0, 0.1, (8, 3)), cell=[4.3, 4.2, 4.1], pbc=True)
+    molecule = Atoms(z[8:13], rng.normal(0, 0.1, (5, 3)) + grid[:5])
     alone = Atoms([z[13]], [[0.0, 0.0, 0.0]])
     far = Atoms(z[14:16], [[0.0, 0.0, 0.0], [0.0, 0.0, 50.0]])
     return [crystal, molecule, alone, far]

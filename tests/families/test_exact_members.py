@@ -1,0 +1,137 @@
+"""Masked ≡ sliced to 1e-10 (energies and forces, float64) on every family member and every kind of
+mask: the invariant that everything rests on."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+
+import irprune
+from irprune.dead import eliminate_dead
+from irprune.evaluate.potential import Potential
+from irprune.families import family_named, family_of
+from irprune.families.mace.load import wrap
+from irprune.families.trace import trace_family
+from irprune.slicing import slice_graph
+from irprune.verify import agreement
+from tests.families import mace_models, sevennet_models
+
+BUILT_MACE = [*mace_models.STYLES, *mace_models.INTERACTIONS]
+BUILT_SEVENNET = sorted(sevennet_models.VARIANTS)
+REAL = {
+    "7net-0": "7net-0",
+    "7net-l3i5": "7net-l3i5",
+    "mace-mp-0-small": "mace_mp_0_small.model",
+    "mace-gesbte": "mace_GeSbTe_L1.model",
+}
+MASKS = ("random", "top-order", "explicit", "everything")
+
+
+@functools.lru_cache(maxsize=1)
+def real_graph(name, folder):
+    where = name if name.startswith("7net") else str(folder / "checkpoints" / name)
+    graph = irprune.load(where, trust=True)
+    return graph.replace(gm=graph.gm.double())
+
+
+def structures(graph):
+    """A crystal and a molecule (or a second crystal) of elements that the model knows."""
+    known = set(graph.atomistic.symbols)
+    if {"Ge", "Te"} <= known and len(known) == 3:
+        return [bulk("GeTe", "rocksalt", a=6.0), bulk("Sb", "fcc", a=4.7, cubic=True)]
+    if {"H", "C", "O"} <= known:
+        return [molecule("CH3CHO"), bulk("C", "diamond", a=3.6)]
+    raise AssertionError(f"no structures for {known}")
+
+
+def rattled(graph):
+    frames = structures(graph)
+    for i, atoms in enumerate(frames):
+        atoms.rattle(0.1, seed=i)
+    return frames
+
+
+def mask(graph, kind):
+    """The class mask of one kind of pruning."""
+    space, rng = graph.blocks, np.random.default_rng(7)
+    removed = np.zeros(space.n_classes, bool)
+    axes = graph.axes()
+    if kind == "random":
+        groups = np.array([c for a in axes if a.kind == "channel" for c in a.groups])
+        removed[rng.choice(groups, int(0.3 * len(groups)), replace=False)] = True
+    elif kind == "top-order":
+        for a in axes:
+            if a.kind in ("edge", "order"):
+                removed[a.groups[-1]] = True
+    elif kind == "explicit":
+        hidden = graph.irreps_per_layer()
+        width = max(2, int(hidden["embedding"].split("x")[0]) // 2)
+        counts = family_of(graph).counts_for(graph, f"{width}x0e")
+        named = {a.name: a for a in axes}
+        for name, count in counts.items():
+            removed[list(named[name].groups[count:])] = True
+    else:
+        groups = np.array([c for a in axes for c in a.groups])
+        removed[rng.choice(groups, int(0.25 * len(groups)), replace=False)] = True
+    return space.without(removed)
+
+
+def assert_exact(graph, kind):
+    graph = graph.replace(keep=mask(graph, kind))
+    sliced = slice_graph(graph)
+    assert sliced.stats().params < graph.stats().params, "nothing was removed"
+    models = graph.masked_reference(), sliced.gm
+    masked, small = (Potential(m, graph.atomistic) for m in models)
+    check = agreement(masked, small, rattled(graph), check="masked-sliced")
+    assert check.ok and check.tolerance <= 1e-10, str(check)
+    everything = np.ones(sliced.blocks.n_classes, bool)
+    assert (eliminate_dead(sliced, everything) == everything).all()
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("kind", MASKS)
+def test_pretrained(name, kind, shared):
+    assert_exact(real_graph(REAL[name], shared), kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUILT_MACE)
+def test_built_mace(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if name in mace_models.STYLES:
+            loaded = mace_models.loaded(name)
+        else:
+            loaded = wrap(mace_models.build(**mace_models.interaction_arguments(name)), "")
+        graph = trace_family(family_named("mace"), loaded)
+    graph = graph.replace(gm=graph.gm.double())
+    for kind in ("random", "everything"):
+        assert_exact(graph, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUILT_SEVENNET)
+def test_built_sevennet(name, tmp_path):
+    path = sevennet_models.write(tmp_path / "model.pth", **sevennet_models.VARIANTS[name])
+    graph = irprune.load(path)
+    graph = graph.replace(gm=graph.gm.double())
+    for kind in ("random", "everything"):
+        assert_exact(graph, kind)
+
+
+def test_potentials_differ_after_pruning(tmp_path):
+    """The masks above do something: the pruned model is another function."""
+    name = BUILT_SEVENNET[0]
+    path = sevennet_models.write(tmp_path / "model.pth", **sevennet_models.VARIANTS[name])
+    graph = irprune.load(path)
+    small = slice_graph(graph.replace(keep=mask(graph, "random")))
+    frames = rattled(graph)
+    a, b = (Potential(g.module(), g.atomistic) for g in (graph, small))
+    first, second = a.evaluate(a.collate(frames)), b.evaluate(b.collate(frames))
+    assert (first.energy - second.energy).abs().max() > 1e-3

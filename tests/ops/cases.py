@@ -1,0 +1,127 @@
+"""One small module for every way that a built-in op can be used, with the inputs it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from e3nn import nn as enn
+from e3nn import o3
+from torch import nn
+
+from irprune.functional import OneHot
+from tests.networks import instructions
+
+A, B = o3.Irreps("3x0e+2x1o+1x2e"), o3.Irreps("2x0e+1x1o")
+PAIR = o3.Irreps("3x0e+2x1o")
+MODES = ("uvw", "uvu", "uvv", "uuw", "uuu", "uvuv", "uvu<v", "u<vw")
+
+
+def product(mode: str, merged: bool, internal: bool) -> o3.TensorProduct:
+    second = PAIR if mode in ("uuw", "uuu", "uvu<v", "u<vw") else B
+    first = PAIR if second is PAIR else A
+    out, paths = instructions(mode, first, second, merged)
+    return o3.TensorProduct(
+        first, second, out, paths, shared_weights=internal, internal_weights=internal
+    )
+
+
+def merging() -> o3.TensorProduct:
+    """Weighted and unweighted paths of several modes into shared outputs, unequal coefficients."""
+    return o3.TensorProduct(
+        "2x0e+2x1o",
+        "2x0e+2x1o",
+        "2x0e+2x1o+2x1e",
+        [
+            (0, 0, 0, "uvu", True, 0.7),
+            (1, 1, 0, "uuu", False),
+            (0, 1, 1, "uvv", True, 2.0),
+            (1, 0, 1, "uvw", True),
+            (1, 1, 2, "uuu", True),
+            (1, 1, 2, "uvw", True, 0.3),
+        ],
+    )
+
+
+def biased() -> o3.Linear:
+    made = o3.Linear("2x0e+1x1o+3x0e", "3x0e+2x1o+1x0o", biases=True)
+    nn.init.normal_(made.bias)
+    return made
+
+
+def odd_net() -> enn.FullyConnectedNet:
+    return enn.FullyConnectedNet([3, 5, 2], torch.tanh, variance_in=2, variance_out=3, out_act=True)
+
+
+Case = tuple[Callable[[], nn.Module], dict[str, str]]
+X = {"x": str(A)}
+
+
+def _product(mode: str, merged: bool, internal: bool) -> Case:
+    made = lambda: product(mode, merged, internal)  # noqa: E731 - built when the test runs
+    first = str(PAIR if mode in ("uuw", "uuu", "uvu<v", "u<vw") else A)
+    second = str(PAIR if first == str(PAIR) else B)
+    inputs = {"x": first, "y": second}
+    if not internal:
+        inputs["w"] = "w"
+    return made, inputs
+
+
+CASES: dict[str, Case] = {
+    "linear": (lambda: o3.Linear(A, "4x0e+3x2e+2x1o"), X),
+    "linear-bias": (biased, {"x": "2x0e+1x1o+3x0e"}),
+    "linear-split": (lambda: o3.Linear("2x0e+3x0e+1x1o", "1x0e+1x1o+2x0e"), {"x": "5x0e+1x1o"}),
+    "linear-missing-paths": (
+        lambda: o3.Linear("2x0e+3x0e+2x1o", "4x0e+1x1o+2x0e", instructions=[(0, 0), (1, 0), (1, 2)]),
+        {"x": "2x0e+3x0e+2x1o"},
+    ),
+    "torch-linear": (lambda: nn.Linear(4, 3), {"x": "4x0e"}),
+    **{f"tp-{m}": _product(m, False, True) for m in MODES},
+    **{f"tp-{m}-merged": _product(m, True, True) for m in MODES},
+    "tp-uvu-external": _product("uvu", False, False),
+    "tp-uvu-external-merged": _product("uvu", True, False),
+    "tp-uvw-external": _product("uvw", True, False),
+    "tp-mixed": (merging, {"x": "2x0e+2x1o", "y": "2x0e+2x1o"}),
+    "fctp": (lambda: o3.FullyConnectedTensorProduct(A, B, "3x0e+2x1o"), {"x": str(A), "y": str(B)}),
+    "elementwise": (
+        lambda: o3.ElementwiseTensorProduct("3x0e+2x1o", "2x1o+3x1e"),
+        {"x": "3x0e+2x1o", "y": "2x1o+3x1e"},
+    ),
+    "full": (lambda: o3.FullTensorProduct("2x0e+1x1o", "1x0e+1x1o"), {"x": str(B), "y": "0e+1o"}),
+    "gate": (
+        lambda: enn.Gate("2x0e+1x0o", [torch.sigmoid, torch.abs], "3x0e", [torch.tanh], "2x1o+1x2e"),
+        {"x": "irreps_in"},
+    ),
+    "gate-odd": (
+        lambda: enn.Gate("1x0o", [torch.tanh], "1x0e+2x0o", [torch.sigmoid, torch.tanh], "3x1o"),
+        {"x": "irreps_in"},
+    ),
+    "gate-empty": (lambda: enn.Gate("3x0e", [torch.tanh], "", [], ""), {"x": "3x0e"}),
+    "activation": (
+        lambda: enn.Activation("2x0e+1x0o+1x0e+1x1o", [torch.sigmoid, torch.tanh, None, None]),
+        {"x": "2x0e+1x0o+1x0e+1x1o"},
+    ),
+    "fcn": (lambda: enn.FullyConnectedNet([3, 5, 4, 2], torch.nn.functional.silu), {"x": "3x0e"}),
+    "fcn-variances": (odd_net, {"x": "3x0e"}),
+    "fcn-no-hidden": (lambda: enn.FullyConnectedNet([3, 2], torch.tanh), {"x": "3x0e"}),
+    "harmonics": (
+        lambda: o3.SphericalHarmonics([0, 1, 2, 3], True, "component"),
+        {"x": "edge:1x1o"},
+    ),
+    "harmonics-even-l": (lambda: o3.SphericalHarmonics([0, 2], False, "norm"), {"x": "edge:1x1o"}),
+    "one-hot": (lambda: OneHot(4), {"x": "index"}),
+}
+
+
+def made(name: str) -> tuple[nn.Module, dict[str, str]]:
+    """The module of a case in double precision, and its inputs."""
+    torch.manual_seed(len(name))
+    build, inputs = CASES[name]
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        module = build()
+    finally:
+        torch.set_default_dtype(before)
+    known = {"w": lambda: f"{module.weight_numel}x0e", "irreps_in": lambda: str(module.irreps_in)}
+    return module, {k: known[t]() if t in known else t for k, t in inputs.items()}
