@@ -8,6 +8,7 @@ import numpy as np
 
 from irprune.blocks import Axis, BlockSpace, Span
 from irprune.irreps import IrrepsType, Space
+from irprune.ops.base import op_of_node
 
 
 def _segment(space: BlockSpace, span: Span, offset: int) -> int:
@@ -29,7 +30,9 @@ def _rank(space: BlockSpace, span: Span, offset: int, position: int) -> tuple[in
 def _describe(space: BlockSpace, span: Span, segment: int) -> tuple[str, str, str]:
     """(name, kind, irrep) of the axis that a canonical element belongs to."""
     site = space.sites[span.node]
-    path = str(site.node.target) if site.node.op == "call_module" else span.node
+    op = op_of_node(site.node, site.module)
+    tied = site.node.op == "call_module" and op is not None and op.ties_calls
+    path = str(site.node.target) if tied else span.node
     path = path.removeprefix("model.")
     if span.axis is not None:
         kind = {

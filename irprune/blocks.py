@@ -191,10 +191,12 @@ class BlockSpace:
 
     def _tie_calls(self, a: Site, b: Site) -> None:
         """Two calls of one module share its weights, hence its masks."""
+        op = op_of_node(a.node, a.module)
+        if op is None or not op.ties_calls:
+            return
         pairs: list[tuple[str | None, str, str]] = [(None, a.node.name, b.node.name)]
         pairs += [(None, x.name, y.name) for x, y in zip(a.operands, b.operands, strict=False)]
-        op = op_of_node(a.node, a.module)
-        if op is not None and not _untyped(a) and not _untyped(b):
+        if not _untyped(a) and not _untyped(b):
             pairs += [(axis, a.node.name, b.node.name) for axis in op.axes(a)]
         for axis, x, y in pairs:
             ids_x, ids_y = self.ids_of(x, axis), self.ids_of(y, axis)

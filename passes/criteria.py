@@ -53,8 +53,24 @@ def magnitude(graph: EquivariantGraph) -> Values:
         add(name, None, found.out)
         for axis, values in found.axes.items():
             add(name, axis, values)
+    _hand_to_axes(graph, total, seen)
     total[~seen] = np.nan
     return total
+
+
+def _hand_to_axes(graph: EquivariantGraph, total: Values, seen: NDArray[np.bool_]) -> None:
+    """Adds the weights of product elements to the axes (channel, order, path) that they stand on."""
+    space = graph.blocks
+    is_axis = np.zeros(space.n, bool)
+    for (_, axis), span in space.spans.items():
+        is_axis[span.start : span.start + span.size] = axis is not None
+    before = total.copy()
+    for out, factors in space.products:
+        made = space.class_of[out]
+        for f in factors:
+            pick = is_axis[f] & seen[made]
+            np.add.at(total, space.class_of[f[pick]], before[made[pick]])
+            seen[space.class_of[f[pick]]] = True
 
 
 class _Reader(fx.Interpreter):

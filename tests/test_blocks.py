@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from irprune.blocks import BlockSpace
 from irprune.errors import BarrierError
 from irprune.functional import scatter_sum
+from irprune.ops.base import UNKNOWN
 from irprune.slicing import slice_graph
 from tests.handmade import axis, error, trace, without
 
@@ -223,13 +225,36 @@ def test_a_module_called_twice_is_cut_once(unscripted):
     assert small.stats().params == 3 * 2 + 2 * 2 + 2
 
 
-def test_a_module_called_on_different_sizes_is_refused(unscripted):
-    """Possible only for ops without a fixed size; the two calls could not share a mask."""
+def test_a_function_called_twice_ties_nothing(unscripted):
+    """A module without weights may be shared between layers of any width."""
     graph = trace(
-        lambda self, x: self.f(self.a(x)).sum() + self.f(self.b(x)).sum(),
+        lambda self, x: self.c(self.f(self.a(x))) + self.d(self.f(self.b(x))),
         {"x": "3x0e"},
         a=o3.Linear("3x0e", "4x0e"),
         b=o3.Linear("3x0e", "5x0e"),
+        c=o3.Linear("4x0e", "1x0e"),
+        d=o3.Linear("5x0e", "1x0e"),
         f=torch.nn.SiLU(),
     )
-    assert graph.blocks.barriers == ["sum_1", "sum_2"]
+    assert [(a.name, len(a.groups)) for a in graph.axes()] == [("f:0e", 4), ("f_1:0e", 5)]
+    graph = without(graph, {"f:0e": [0]})
+    assert error(graph) <= 1e-12
+
+
+def test_calls_of_different_size_are_refused():
+    space = BlockSpace({})
+    first, second = (
+        SimpleNamespace(
+            node=SimpleNamespace(op="call_module", target="f", name=n),
+            module=o3.Linear("1x0e", "1x0e"),
+            operands=(),
+            types=(),
+            out=UNKNOWN,
+        )
+        for n in ("f", "f_1")
+    )
+    space._add("f", None, 2)
+    space._add("f_1", None, 3)
+    with pytest.raises(BarrierError) as caught:
+        space._tie_calls(first, second)
+    assert str(caught.value) == "module f is called at f and f_1 with values of different size"

@@ -156,6 +156,8 @@ class OpDef:
     reason: ClassVar[str] = ""
     """Why the op is approximate, where it is."""
     leaf: ClassVar[bool] = True
+    ties_calls: ClassVar[bool] = True
+    """Whether all calls of one module keep the same blocks, as they do where it has weights."""
 
     def infer(self, site: Site) -> Any:
         """The type of the result.

@@ -265,6 +265,7 @@ class OddFunction(ScalarFunction):
         "torch.nn.modules.activation.GELU",
     )  # fmt: skip
     at_zero = staticmethod(lambda site: True)
+    ties_calls = False
 
     def slice(self, site: Site, keep: Keep) -> nn.Module | None:
         return site.module
@@ -311,6 +312,7 @@ class Negate(OpDef):
         "method:to", "method:float", "method:double", "torch.nn.modules.linear.Identity",
         "torch.nn.modules.dropout.Dropout",
     )  # fmt: skip
+    ties_calls = False
 
     def infer(self, site: Site) -> Any:
         return site.types[0]

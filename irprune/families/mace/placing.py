@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from e3nn import o3
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from irprune.dead import eliminate_dead
@@ -99,12 +101,54 @@ def _place(site: Site, small: nn.Module, keep: Keep) -> State:
     own = {k: v.detach() for k, v in small.state_dict().items()}
     if op.spec(native) == op.spec(small):
         return own
+    if isinstance(native, o3.Linear) and isinstance(small, o3.Linear):
+        resplit = _same_linear(native, small, own)
+        if resplit is not None:
+            return resplit
     if all(m is None or m.all() for m in (*keep.operands, keep.out, *keep.axes.values())):
         raise ExactnessError(
             f"{site.where} is normalised differently in the graph and in the class of mace:"
             f" {op.spec(small)} and {op.spec(native)}"
         )
     return _place_by_numbers(site, own, keep)
+
+
+def _same_linear(native: o3.Linear, small: o3.Linear, own: State) -> State | None:
+    """State of ``native`` where it is ``small`` with its segments split otherwise; else None.
+
+    Older versions of mace built ``128x0e`` where newer ones build ``64x0e+64x0e``.
+    """
+    index, scale = _entries(native)
+    own_index, own_scale = _entries(small)
+    if index.shape != own_index.shape or not np.array_equal(index < 0, own_index < 0):
+        return None
+    if native.bias_numel or small.bias_numel:
+        return None
+    pairs = index >= 0
+    weight = own["weight"].double().cpu()[torch.from_numpy(own_index[pairs])]
+    value = torch.zeros(native.weight_numel, dtype=torch.float64)
+    value[torch.from_numpy(index[pairs])] = weight * torch.from_numpy(
+        own_scale[pairs] / scale[pairs]
+    )
+    return {**own, "weight": value.to(own["weight"].dtype)}
+
+
+def _entries(m: o3.Linear) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Position in the flat weights (−1: none) and path weight, per input and output unit."""
+    rows = np.cumsum([0, *(mul for mul, _ in m.irreps_in)])
+    cols = np.cumsum([0, *(mul for mul, _ in m.irreps_out)])
+    index = np.full((rows[-1], cols[-1]), -1, np.int64)
+    scale = np.ones((rows[-1], cols[-1]))
+    offset = 0
+    for ins in m.instructions:
+        if ins.i_in == -1:
+            continue
+        a, b = (slice(e[i], e[i + 1]) for e, i in ((rows, ins.i_in), (cols, ins.i_out)))
+        n = int(np.prod(ins.path_shape))
+        index[a, b] = np.arange(offset, offset + n).reshape(ins.path_shape)
+        scale[a, b] = ins.path_weight
+        offset += n
+    return index, scale
 
 
 def _place_by_numbers(site: Site, own: State, keep: Keep) -> State:
