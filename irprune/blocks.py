@@ -105,6 +105,11 @@ class Coupler:
         """Elementwise: ``out`` is kept exactly when all factors are."""
         self._space.products.append((out, factors))
 
+    def some(self, ids: Ids, given: Ids) -> None:
+        """At least one of ``ids`` is kept where any of ``given`` is."""
+        if len(ids):
+            self._space.some.append((ids, given))
+
     def fixed(self, ids: Ids, reason: str) -> None:
         """Never removed, and why."""
         for e in ids.tolist():
@@ -124,6 +129,7 @@ class BlockSpace:
     spans: dict[tuple[str, str | None], Span] = field(default_factory=dict)
     n: int = 0
     products: list[tuple[Ids, tuple[Ids, ...]]] = field(default_factory=list)
+    some: list[tuple[Ids, Ids]] = field(default_factory=list)
     fixed: dict[int, str] = field(default_factory=dict)
     barriers: list[str] = field(default_factory=list)
     _same: list[tuple[Ids, Ids]] = field(default_factory=list)
@@ -266,11 +272,19 @@ class BlockSpace:
             for out, factors in self.products
         ]
 
+    @cached_property
+    def _not_empty(self) -> list[tuple[Ids, Ids | None]]:
+        """Classes of which one is kept at least, always or where one of others is."""
+        found: list[tuple[Ids, Ids | None]] = [
+            (self.class_of[span.ids], None) for span in self.spans.values() if span.size
+        ]
+        return found + [(self.class_of[ids], self.class_of[given]) for ids, given in self.some]
+
     def close(self, keep: BoolMask, prefer: BoolMask | None = None) -> BoolMask:
         """The smallest legal set of kept classes that contains ``keep``.
 
-        Legal: fixed classes are kept, products hold, and every value and axis keeps one element,
-        the first of those in ``prefer`` where it would keep none.
+        Legal: fixed classes are kept, products hold, and every value, every axis and whatever an op
+        says needs one keeps one element: the first of those in ``prefer`` where it would keep none.
         """
         keep = keep | self.fixed_classes
         while True:
@@ -280,9 +294,8 @@ class BlockSpace:
                     keep[f[keep[out]]] = True
                 alive = np.logical_and.reduce([keep[f] for f in factors])
                 keep[out[alive]] = True
-            for span in self.spans.values():
-                classes = self.class_of[span.ids]
-                if span.size and not keep[classes].any():
+            for classes, given in self._not_empty:
+                if not keep[classes].any() and (given is None or keep[given].any()):
                     liked = classes if prefer is None else classes[prefer[classes]]
                     keep[liked[0] if len(liked) else classes[0]] = True
             if int(keep.sum()) == before:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import keyword
+import re
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,8 @@ def load(path: str | Path) -> EquivariantGraph:
     except ModelFileError:
         raise
     except Exception as error:  # whatever goes wrong here, the file is the cause
-        raise ModelFileError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ModelFileError(f"{path} is damaged: {type(error).__name__}: {reason}") from error
 
 
 def _check_names(described: dict[str, Any]) -> None:
@@ -234,7 +236,7 @@ def _check_names(described: dict[str, Any]) -> None:
         if not name.isidentifier() or keyword.iskeyword(name):
             raise ValueError(f"{name!r} is not a name")
     for path in paths:
-        if not all(part.isidentifier() or part.isdigit() for part in path.split(".")):
+        if not all(re.fullmatch(r"\w+", part, re.ASCII) for part in path.split(".")):
             raise ValueError(f"{path!r} is not a path of a module or parameter")
 
 

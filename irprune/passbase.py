@@ -89,15 +89,13 @@ def register_pass(cls: P) -> P:
     parameters = getattr(cls, "__dataclass_params__", None)
     if parameters is None or not parameters.frozen:
         raise PipelineError(f"pass {where} is not a frozen dataclass")
+    entry = _installed().get(cls.name)
     other = _registered.get(cls.name)
-    if other is not None and (other.__module__, other.__qualname__) != (
-        cls.__module__,
-        cls.__qualname__,
-    ):
-        raise PipelineError(
-            f"two passes have the name {cls.name!r}: {other.__module__}:{other.__qualname__} and"
-            f" {where}"
-        )
+    known = entry.value if entry is not None else where
+    if other is not None:
+        known = f"{other.__module__}:{other.__qualname__}"
+    if known != where:
+        raise PipelineError(f"two passes have the name {cls.name!r}: {known} and {where}")
     _registered[cls.name] = cls
     return cls
 
@@ -152,10 +150,6 @@ def find_pass(name: str) -> type[Pass]:
         PassesNotInstalled: there are no passes at all.
     """
     if name in _registered:
-        entry = _installed().get(name)
-        where = f"{_registered[name].__module__}:{_registered[name].__qualname__}"
-        if entry is not None and entry.value != where:
-            return _load(entry)
         return _registered[name]
     names = pass_names()
     if name not in names:

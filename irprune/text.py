@@ -18,6 +18,8 @@ def _argument(a: Any) -> str:
         return f"%{a.name}"
     if isinstance(a, (tuple, list)):
         inner = ", ".join(_argument(x) for x in a)
+        if isinstance(a, tuple) and len(a) == 1:
+            inner += ","
         return f"[{inner}]" if isinstance(a, list) else f"({inner})"
     if isinstance(a, slice):
         return f"{_argument(a.start)}:{_argument(a.stop)}".replace("None", "")
@@ -25,7 +27,7 @@ def _argument(a: Any) -> str:
 
 
 def print_graph(graph: EquivariantGraph) -> str:
-    """One line per value: ``%name : type = op(operands) {module path}``."""
+    """One line per value: ``%name : type = op(operands) {module path, or function}``."""
     lines = []
     for name, site in graph.sites.items():
         node = site.node
@@ -41,9 +43,16 @@ def print_graph(graph: EquivariantGraph) -> str:
         else:
             op = op_of_node(node, site.module)
             label = op.name if op is not None else "barrier"
-            where = f" {{{node.target}}}" if node.op == "call_module" else ""
+            called = _called(node)
+            plain = node.op != "call_module" and called.replace("_", "-") == label
+            where = "" if plain else f" {{{called}}}"
             lines.append(f"%{name} : {_type(site.out)} = {label}({call}){where}")
     return "\n".join(lines)
+
+
+def _called(node: fx.Node) -> str:
+    """The path of the module, or the name of the function or method, that a node calls."""
+    return node.target if isinstance(node.target, str) else node.target.__name__
 
 
 def _type(t: Any) -> str:

@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.noskip import pytest_configure
 
 __all__ = ["pytest_configure"]
+
+# times say nothing on a shared machine
+settings.register_profile("irprune", deadline=None)
+settings.load_profile("irprune")
 
 ROOT = Path(__file__).resolve().parent.parent
 

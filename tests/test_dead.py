@@ -83,13 +83,13 @@ def test_a_removed_block_leaves_others_dead():
     assert error(graph) <= 1e-12
 
 
-def gated(act_scalars, act_gates, biases):
-    """A gate whose scalars and gates are zero before the activations, if ``biases`` is False."""
+def gated(act_scalars, act_gates):
+    """A gate whose scalars and gates are zero before the activations."""
     gate = enn.Gate("2x0e", [act_scalars], "2x0e", [act_gates], "2x1o")
     return trace(
         lambda self, x: self.b(self.gate(self.a(x))),
         {"x": "2x0o+2x1o"},
-        a=o3.Linear("2x0o+2x1o", gate.irreps_in, biases=biases),
+        a=o3.Linear("2x0o+2x1o", gate.irreps_in),
         gate=gate,
         b=o3.Linear("2x0e+2x1o", "1x0e+1x1o"),
     )
@@ -97,7 +97,7 @@ def gated(act_scalars, act_gates, biases):
 
 def test_a_dead_gate_is_a_constant_not_a_zero():
     """sigmoid(0) = 1/2: vectors pass, scalars are 1/2."""
-    small = irreps_of(gated(torch.sigmoid, torch.sigmoid, False), gate="2x0e+2x1o")
+    small = irreps_of(gated(torch.sigmoid, torch.sigmoid), gate="2x0e+2x1o")
     out = small.gm(*small.example())
     assert out[:, 0].std() == 0
     assert out[0, 0] != 0
@@ -106,12 +106,41 @@ def test_a_dead_gate_is_a_constant_not_a_zero():
 
 def test_scalars_with_nothing_in_them_go():
     """tanh(0) = 0: the scalars of the gate are zero. Its gates are kept with what they gate."""
-    small = irreps_of(gated(torch.tanh, torch.sigmoid, False), gate="2x1o", b="1x0e+1x1o")
+    small = irreps_of(gated(torch.tanh, torch.sigmoid), gate="2x1o", b="1x0e+1x1o")
     assert small.gm(*small.example())[:, 0].abs().max() == 0
 
 
+def biased():
+    """b has no vectors to read but those that a cannot make, and a bias on its scalars."""
+    graph = trace(
+        lambda self, x: self.c(self.b(self.a(x))),
+        {"x": "2x0e+1x1o"},
+        a=o3.Linear("2x0e+1x1o", "3x0e+2x1o"),
+        b=o3.Linear("3x0e+2x1o", "4x0e+2x1o", biases=True),
+        c=o3.Linear("4x0e+2x1o", "1x0e+1x1o"),
+    )
+    torch.nn.init.normal_(graph.gm.get_submodule("b").bias)
+    return graph
+
+
 def test_a_bias_keeps_its_output_alive():
-    irreps_of(gated(torch.tanh, torch.tanh, True), gate="2x0e+2x1o")
+    graph = biased()
+    nothing = np.zeros(graph.blocks.n, bool)
+    nothing[graph.blocks.ids_of("b")] = True
+    live = liveness(graph, nothing)
+    assert live.nonzero[graph.blocks.ids_of("b")].tolist() == [True] * 4 + [False] * 2
+
+
+def test_a_biased_output_keeps_one_input():
+    """e3nn cannot build a Linear with a biased output that no path leads to."""
+    graph = without(biased(), {"a:0e": [0, 1, 2]})
+    small = slice_graph(graph)
+    assert small.type_of("a").irreps == "1x0e+2x1o"
+    assert small.type_of("b").irreps == "4x0e+2x1o"
+    assert error(graph) <= 1e-12
+    graph = without(biased(), {"a:0e": [0, 1, 2], "b:0e": [0, 1, 2, 3]})
+    assert slice_graph(graph).type_of("a").irreps == "2x1o"
+    assert error(graph) <= 1e-12
 
 
 ZEROS = {  # function → whether it turns a dead scalar into something
@@ -128,7 +157,7 @@ ZEROS = {  # function → whether it turns a dead scalar into something
 
 @pytest.mark.parametrize("name", list(ZEROS))
 def test_functions_of_zero(name):
-    """a makes nothing; its scalars stay where f(0) ≠ 0."""
+    """a makes nothing; both its scalars stay where f(0) ≠ 0."""
     f, alive = ZEROS[name]
     graph = trace(
         lambda self, x: self.c(torch.cat([f(self, self.a(x)), self.b(x)], dim=1)),
@@ -141,7 +170,7 @@ def test_functions_of_zero(name):
     )
     live = liveness(graph, np.ones(graph.blocks.n, bool))
     assert live.nonzero[graph.blocks.ids_of("cat")].tolist() == [alive, alive, True]
-    irreps_of(graph, cat="2x0e+1x0e" if alive else "1x0e")
+    irreps_of(graph, cat="2x0e+1x0e" if alive else "1x0e+1x0e")  # every value keeps one block
 
 
 def test_paths_whose_second_operand_is_dead():

@@ -142,12 +142,11 @@ def test_light_modules_do_not_import_torch(name: str) -> None:
     assert [i for i in top if i.module.split(".")[0] in HEAVY] == []
 
 
-@pytest.mark.parametrize("folder", ["irprune/cli", "irprune/report", "passes"])
+@pytest.mark.parametrize("folder", ["irprune/cli", "irprune/report"])
 def test_light_folders_do_not_import_torch_at_module_level(folder: str) -> None:
-    package = folder.replace("/", ".") if folder != "passes" else "irprune.passes"
     bad = [
         complaint(path, i, "import it where it is used, so that `irprune --help` is quick")
-        for path, imported in files(folder, package)
+        for path, imported in files(folder, folder.replace("/", "."))
         for i in imported
         if i.top and i.module.split(".")[0] in HEAVY
     ]

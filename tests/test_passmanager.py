@@ -305,6 +305,17 @@ def test_names_are_unique() -> None:
         register_pass(Other)
 
 
+def test_a_name_that_is_installed_cannot_be_registered_again() -> None:
+    @dataclass(frozen=True)
+    class Other(Pass):
+        name: ClassVar[str] = "slice"
+        summary: ClassVar[str] = "another one"
+        trait: ClassVar[str] = "exact"
+
+    with pytest.raises(PipelineError, match=r"two passes .*irprune\.passes\.slice:Slice and"):
+        register_pass(Other)
+
+
 @pytest.mark.parametrize(
     ("attributes", "frozen", "part"),
     [

@@ -189,8 +189,8 @@ def common_options(function: F) -> F:
         trust: bool,
         **kwargs: Any,
     ) -> Any:
-        obj = ctx.obj or {}
-        session = Session(as_json, seed, device, dtype, trust, obj.get("stdout", sys.stdout))
+        stdout: TextIO = (ctx.obj or {}).get("stdout") or sys.stdout
+        session = Session(as_json, seed, device, dtype, trust, stdout)
         return function(session, **kwargs)
 
     return wrapper  # type: ignore[return-value]

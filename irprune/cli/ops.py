@@ -16,7 +16,7 @@ def command(session: Session) -> None:
     from irprune.ops.base import load_builtin_ops, registered_ops
 
     load_builtin_ops()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": op.name,
             "trait": op.trait.value + (f"({op.reason})" if op.reason else ""),

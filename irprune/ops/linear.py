@@ -75,7 +75,18 @@ class Linear(OpDef):
         return type_of(m.irreps_out, site.expect(0, str(m.irreps_in)))
 
     def couple(self, site: Site, c: Coupler) -> None:
-        return None
+        """Nothing goes together, but e3nn cannot build a biased output that no path leads to."""
+        m = self._module(site)
+        starts = np.cumsum([0, *(mul for mul, _ in m.irreps_in)])
+        ends = np.cumsum([0, *(mul for mul, _ in m.irreps_out)])
+        for biased in {i.i_out for i in m.instructions if i.i_in == -1}:
+            sources = [
+                c.operand(0)[starts[i.i_in] : starts[i.i_in + 1]]
+                for i in m.instructions
+                if i.i_out == biased and i.i_in != -1
+            ]
+            if sources:
+                c.some(np.concatenate(sources), c.out[ends[biased] : ends[biased + 1]])
 
     def nonzero(
         self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]

@@ -25,6 +25,7 @@ from tests.families.sevennet_models import (
     VARIANTS,
     Original,
     frames,
+    sevennet_0,
     small,
     tiny_checkpoint,
 )
@@ -85,9 +86,16 @@ def test_traced_equals_original(variant: str) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("name", ["7net-0", "SevenNet-0_22May2024", "7net-l3i5"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "7net-0",
+        pytest.param("SevenNet-0_22May2024", marks=pytest.mark.slow),
+        pytest.param("7net-l3i5", marks=pytest.mark.slow),
+    ],
+)
 def test_traced_equals_original_for_pretrained_models(name: str) -> None:
-    graph = load_model(name)
+    graph = sevennet_0() if name == "7net-0" else load_model(name)
     assert graph.blocks.barriers == []
     assert graph.atomistic is not None
     assert len(graph.atomistic.atomic_numbers) == 89

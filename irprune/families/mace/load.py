@@ -98,6 +98,7 @@ def wrap(model: nn.Module, path: str) -> Loaded:
         # numpy or tensor in old checkpoints; the same number either way
         interaction.avg_num_neighbors = float(interaction.avg_num_neighbors)  # type: ignore
     _plain_parameters(model)
+    _drop_leftovers(model)
     heads = tuple(str(h) for h in getattr(model, "heads", None) or ("Default",))
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     if dtype not in ("float32", "float64"):
@@ -123,6 +124,17 @@ def _plain_parameters(model: nn.Module) -> None:
         for name, p in module._parameters.items():
             if type(p).__name__ == "EmptyParam":
                 module._parameters[name] = nn.Parameter(p.detach().clone(), requires_grad=False)  # type: ignore[union-attr]
+
+
+LEFTOVERS = {"ZBLBasis": ("r_max", "cutoff")}
+"""Class → what older versions kept in it and the installed one never reads."""
+
+
+def _drop_leftovers(model: nn.Module) -> None:
+    for module in model.modules():
+        for name in LEFTOVERS.get(type(module).__name__, ()):
+            module._buffers.pop(name, None)
+            module._modules.pop(name, None)
 
 
 def decline(model: Any, path: str) -> None:

@@ -9,6 +9,9 @@ import sys
 import warnings
 
 warnings.simplefilter("ignore")
+model, structures, dtype, out = sys.argv[1:5]
+if dtype != "float32":
+    sys.exit(f"SevenNetCalculator computes in float32, not in {dtype}")
 
 import numpy as np
 import torch
@@ -18,9 +21,6 @@ torch.serialization.add_safe_globals([slice])  # e3nn 0.4.4 needs it to import o
 from ase.io import read
 from sevenn.calculator import SevenNetCalculator
 
-model, structures, dtype, out = sys.argv[1:5]
-if dtype != "float32":
-    sys.exit(f"SevenNetCalculator computes in float32, not in {dtype}")
 calculator = SevenNetCalculator(model, device="cpu")
 energy, forces, stress = [], [], []
 for atoms in read(structures, ":"):

@@ -1,0 +1,1 @@
+"""Benchmarks: problems with real shapes, runners, committed results. Run from the repository."""
