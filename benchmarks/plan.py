@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ class Plan:
     def key(self, model: Model) -> dict[str, str]:
         """What a measurement depends on besides its name."""
         facts = self.facts(model)
-        return {v: f["sha256"] or f["checkpoint"] for v, f in facts.items()}
+        files = {v: f["sha256"] or f["checkpoint"] for v, f in facts.items()}
+        return files | {"torch": version("torch")}
 
     def job(self, model: Model, threads: int) -> dict[str, Any]:
         """What the worker needs, without the problems."""

@@ -38,15 +38,21 @@ def plot(result: Mapping[str, Any], stem: Path) -> None:
             found = [r for r in result["results"] if (r["model"], r["threads"]) == (model, count)]
             _panel(axis, found)
             thread = "thread" if count == 1 else "threads"
-            axis.set_title(f"{model}, {count} {thread}", fontsize=10)
+            crystal = result["models"][model]["crystal"]
+            axis.set_title(f"{model} on {crystal}, {count} {thread}", fontsize=9)
     for axis in axes[-1]:
         axis.set_xlabel("share of blocks kept")
     for row in axes:
         row[0].set_ylabel("time, pruned / original")
-    axes[0][0].legend(fontsize=8, frameon=False)
+    axes[0][0].set_ylim(0.0, 1.05 * max(1.0, *_tops(result)))
+    axes[0][0].legend(loc="lower right", fontsize=8, frameon=False)
     figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
     figure.savefig(stem.with_suffix(".png"), dpi=130, metadata={"Software": None})
     plt.close(figure)
+
+
+def _tops(result: Mapping[str, Any]) -> list[float]:
+    return [v["q3"] for r in result["results"] for v in r["variants"]]
 
 
 def _panel(axis: Any, found: list[Mapping[str, Any]]) -> None:
@@ -65,7 +71,7 @@ def _panel(axis: Any, found: list[Mapping[str, Any]]) -> None:
             markersize=4,
             capsize=3,
             linewidth=1.5,
-            label=f"time, {measured['atoms']} atoms ({measured['crystal']})",
+            label=f"time, {measured['atoms']} atoms",
         )
     if found:
         timed = sorted(found[-1]["variants"], key=lambda v: v["keep"])
@@ -78,7 +84,6 @@ def _panel(axis: Any, found: list[Mapping[str, Any]]) -> None:
             label="FLOPs per atom",
         )
     axis.axhline(1.0, color="0.8", linewidth=0.8, zorder=0)
-    axis.set_ylim(bottom=0.0)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
 

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,8 @@ def probe(plan: Plan) -> dict[str, Any]:
 def measure(plan: Plan, repeats: int) -> None:
     """Runs what is left, one process per model and thread count."""
     groups = plan.groups()
+    session = plan.folder / "session.json"
+    start = (read_json(session) or {}).get("start") or machine.load_average()
     for i, (model, threads, sizes) in enumerate(groups):
         log(f"[{i + 1}/{len(groups)}] {model.name}, {threads} threads, {repeats} rounds")
         problems = [
@@ -94,21 +97,24 @@ def measure(plan: Plan, repeats: int) -> None:
             for n in sizes
         ]
         worker(plan.job(model, threads) | {"repeats": repeats, "problems": problems}, threads)
+        end = {"start": start, "end": machine.load_average(), "date": machine.today()}
+        write_json(session, end)
 
 
-def gather(plan: Plan, command: str, start: Sequence[float]) -> dict[str, Any]:
+def gather(plan: Plan, command: str) -> dict[str, Any]:
     """The result file: everything in the folder that belongs to the plan."""
     from irprune.versions import versions
 
     models = [MODELS[m] for m in plan.models]
+    session = read_json(plan.folder / "session.json")
     return {
         "schema": SCHEMA,
         "benchmark": NAME,
-        "date": machine.today(),
+        "date": session["date"],
         "commit": machine.commit(),
         "command": command,
         "machine": machine.machine(),
-        "load_average": {"start": list(start), "end": machine.load_average()},
+        "load_average": {"start": session["start"], "end": session["end"]},
         "versions": versions(),
         "settings": {
             "timed": TIMED,
@@ -202,16 +208,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare(plan)
     if options.prepare_only:
         return
-    start = machine.load_average()
     if plan.groups():
-        probes = probe(plan)
-        fixed, one_round = fixed_and_per_round(plan, probes)
+        start = time.perf_counter()
+        fixed, one_round = fixed_and_per_round(plan, probe(plan))
+        fixed += time.perf_counter() - start
         repeats = options.repeats or choose_repeats(fixed, one_round, options.minutes)
         total = fixed + repeats * one_round
-        log(f"load average {start[0]}; {repeats} rounds, about {total / 60:.1f} minutes")
+        load = machine.load_average()[0]
+        log(f"load average {load}; {repeats} rounds, about {total / 60:.1f} minutes in all")
         measure(plan, repeats)
     shown = " ".join(_no_folder(a) for a in given)
-    result = gather(plan, f"python -m benchmarks.{NAME} {shown}".strip(), start)
+    result = gather(plan, f"python -m benchmarks.{NAME} {shown}".strip())
     wrong = problems_of(result)
     if wrong:
         raise SystemExit("the result is not what its schema says: " + "; ".join(wrong))

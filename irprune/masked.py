@@ -21,6 +21,7 @@ from irprune.irreps import BoolMask, IrrepsType, Layout
 from irprune.ops.base import op_of_node
 
 if TYPE_CHECKING:
+    from irprune.blocks import BlockSpace
     from irprune.graph import EquivariantGraph
 
 Ids = NDArray[np.int64]
@@ -52,6 +53,7 @@ def read_plan(graph: EquivariantGraph, of_value: bool) -> ReadPlan:
             False multiplies by the free factors only, each once (for derivatives).
     """
     space = graph.blocks
+    carried = {} if of_value else _carried(space)
     reads: dict[str, tuple[Read, ...]] = {}
     axes: dict[str, dict[str, Ids]] = {}
     for name, site in graph.sites.items():
@@ -74,7 +76,7 @@ def read_plan(graph: EquivariantGraph, of_value: bool) -> ReadPlan:
                 )
             else:
                 free = live if of_value else live & ~space.derived[space.class_of[ids]]
-                factors = (np.where(free, ids, -1),)
+                factors = (np.where(free, ids, -1), *_late(carried, space.class_of[ids], live))
             if any((f >= 0).any() for f in factors):
                 found.append(Read(i, factors))
         if found:
@@ -83,6 +85,35 @@ def read_plan(graph: EquivariantGraph, of_value: bool) -> ReadPlan:
         if op is not None and (sizes := op.axes(site)):
             axes[name] = {a: space.ids_of(name, a) for a in sizes}
     return ReadPlan(reads, axes)
+
+
+def _carried(space: BlockSpace) -> dict[int, list[int]]:
+    """For classes of products: the factors that the op handed on without multiplying by them.
+
+    A tensor product hands a channel on to an output that others write as well, and makes products of
+    it in outputs of its own: there the channel is multiplied where the product is read.
+    """
+    found: dict[int, list[int]] = {}
+    for out, factors in space.products:
+        if not len(out) or (span := space.locate(int(out[0]))[0]).axis is not None:
+            continue
+        passing = space.passing(span.node)
+        for f in factors if passing else ():
+            for o, e in zip(out.tolist(), f.tolist(), strict=True):
+                if e in passing:
+                    c = int(space.class_of[e])
+                    late = found.get(c, []) if space.derived[c] else [e]
+                    found.setdefault(int(space.class_of[o]), []).extend(late)
+    return found
+
+
+def _late(carried: Mapping[int, list[int]], classes: Ids, live: BoolMask) -> tuple[Ids, ...]:
+    """The carried factors of units, as arrays like :attr:`Read.factors`."""
+    lists = [carried.get(int(c), []) if on else [] for c, on in zip(classes, live, strict=True)]
+    depth = max(map(len, lists), default=0)
+    return tuple(
+        np.array([x[k] if k < len(x) else -1 for x in lists], np.int64) for k in range(depth)
+    )
 
 
 def widen(t: IrrepsType, values: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import torch
 from e3nn import nn as enn
 from e3nn import o3
@@ -184,3 +185,12 @@ def layers_out(layers: list[nn.Module]) -> o3.Irreps:
         return o3.Irreps(INPUTS["x"])
     last = layers[-1]
     return last[1].irreps_out if isinstance(last, nn.ModuleList) else last.irreps_out
+
+
+def random_mask(graph, seed, share):
+    """Removes a share of the groups of all axes."""
+    rng = np.random.default_rng(seed)
+    groups = np.array([c for a in graph.axes() for c in a.groups], np.int64)
+    removed = np.zeros(graph.blocks.n_classes, bool)
+    removed[groups[rng.random(len(groups)) < share]] = True
+    return graph.blocks.without(removed)

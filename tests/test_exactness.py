@@ -20,15 +20,6 @@ def traced(kinds, seed):
     return irprune.trace(networks.RandomNet(tuple(kinds), seed).double(), networks.INPUTS)
 
 
-def random_mask(graph, seed, share):
-    """Removes a share of the groups of all axes."""
-    rng = np.random.default_rng(seed)
-    groups = np.array([c for a in graph.axes() for c in a.groups], np.int64)
-    removed = np.zeros(graph.blocks.n_classes, bool)
-    removed[groups[rng.random(len(groups)) < share]] = True
-    return graph.blocks.without(removed)
-
-
 def assert_exact(graph, tolerance=1e-10):
     sliced = slice_graph(graph)
     masked, small = masked_and_sliced(sliced)
@@ -44,7 +35,7 @@ def test_every_layer_kind(kind):
     graph = traced(["linear", kind, "linear"], 1)
     assert graph.blocks.barriers == []
     for seed, share in ((0, 0.35), (1, 0.2)):
-        assert_exact(graph.replace(keep=random_mask(graph, seed, share)))
+        assert_exact(graph.replace(keep=networks.random_mask(graph, seed, share)))
 
 
 @settings(max_examples=15, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate))
@@ -55,7 +46,7 @@ def test_every_layer_kind(kind):
 )
 def test_masked_equals_sliced(kinds, seed, share):
     graph = traced(kinds, seed)
-    assert_exact(graph.replace(keep=random_mask(graph, seed, share)))
+    assert_exact(graph.replace(keep=networks.random_mask(graph, seed, share)))
 
 
 def test_nothing_selected_changes_nothing():

@@ -55,8 +55,10 @@ ValueType = IrrepsType | Other | tuple[Any, ...]
 class Cost:
     """Parameters, and floating-point operations per row of the op's result (2 per multiply-add).
 
-    ``matmul`` is the part of ``flops`` done as matrix products, which is what torch's FLOP counter
-    counts.
+    ``matmul`` is the part of ``flops`` that linear maps and radial networks do as matrix products:
+    exactly what torch's FLOP counter counts for them. Tensor products are left out of it: e3nn
+    chooses an order of contraction for every shape, and the counter sees only those of its steps
+    that become a matrix product. What it counts there is at most ``flops``.
     """
 
     params: int = 0

@@ -65,6 +65,16 @@ def weight_mask(mode: str, a: BoolMask, b: BoolMask, o: BoolMask) -> BoolMask:
     return (a[u] & b[v])[:, None] & o[None, :]
 
 
+def pair_count(mode: str, a: BoolMask, b: BoolMask) -> int:
+    """How many (u, v) the path multiplies with each other."""
+    if mode in ("uuu", "uuw"):
+        return int((a & b).sum())
+    if mode in ("uvu<v", "u<vw"):
+        u, v = pairs(len(a))
+        return int((a[u] & b[v]).sum())
+    return int(a.sum()) * int(b.sum())
+
+
 def reached(mode: str, a: BoolMask, b: BoolMask, n_out: int) -> BoolMask:
     """Outputs that may be non-zero."""
     if mode in ("uvw", "uuw", "u<vw"):

@@ -100,7 +100,7 @@ class FullyConnectedNet(OpDef):
 
     def magnitude(self, site: Site) -> Magnitude | None:
         squares = [
-            (w.weight.detach().double().cpu().numpy() ** 2) / (w.h_in * w.var_in)
+            (w.weight.detach().double().cpu().numpy() ** 2) * w.var_out / (w.h_in * w.var_in)
             for w in layers_of(site.module)
         ]
         hidden = {

@@ -15,7 +15,7 @@ from irprune.errors import IrrepsTypeError
 from irprune.irreps import BoolMask
 from irprune.ops import folds
 from irprune.ops.base import Cost, Keep, Magnitude, OpDef, Site, Trait, register_op
-from irprune.ops.connection import Path, grids, reached, read, weight_mask
+from irprune.ops.connection import Path, grids, pair_count, reached, read, weight_mask
 from irprune.ops.constants import copy_constants, in_dtype_of
 from irprune.ops.elementwise import join_space
 from irprune.ops.linear import kept_irreps, segment_masks, type_of
@@ -235,21 +235,21 @@ class TensorProduct(OpDef):
         a = segment_masks(m.irreps_in1, keep.operand(0))
         b = segment_masks(m.irreps_in2, keep.operand(1))
         o = segment_masks(m.irreps_out, keep.result)
-        params, flops, matmul = 0, 0.0, 0.0
+        params, flops = 0, 0.0
         for k, p in enumerate(paths_of(m)):
             if not keep.axes["path"][k]:
                 continue
             n = int(weight_mask(p.mode, a[p.i1], b[p.i2], o[p.out]).sum())
             d1, d2 = m.irreps_in1[p.i1].ir.dim, m.irreps_in2[p.i2].ir.dim
             d3 = m.irreps_out[p.out].ir.dim
-            outer = int(a[p.i1].sum()) * int(b[p.i2].sum())
-            couple = 2.0 * d1 * d2 * d3 if d1 > 1 and d2 > 1 else float(max(d1, d2))
+            outer = pair_count(p.mode, a[p.i1], b[p.i2])
+            dense = p.mode in ("uvuv", "uvu<v", "u<vw") or (d1 > 1 and d2 > 1)
+            couple = 2.0 * d1 * d2 * d3 if dense else float(max(d1, d2))
             flops += outer * couple
             if p.weighted:
                 params += n if m.internal_weights else 0
                 flops += n * d3 * (2.0 if p.mode in ("uvw", "uuw", "u<vw") else 1.0)
-                matmul += n * d3 * 2.0 if p.mode == "uvw" else 0.0
-        return Cost(params, flops, matmul)
+        return Cost(params, flops)
 
     def magnitude(self, site: Site) -> Magnitude | None:
         m = self._module(site)

@@ -135,7 +135,8 @@ def class_basis(irreps: str, ir: str, nu: int, reduced: bool) -> Tensor:
         )[-1]
     finally:
         torch.set_default_dtype(before)
-    u = u if u.dim() == nu + 2 else u.unsqueeze(0)
+    dim = o3.Irreps(irreps).dim
+    u = u.reshape(o3.Irrep(ir).dim, *[dim] * nu, u.shape[-1])  # mace squeezes axes of length 1
     if reduced and not cg.CUET_AVAILABLE:
         u = _symmetric_part(u)
     return u  # type: ignore[no-any-return]
