@@ -55,11 +55,13 @@ def test_params_are_those_of_the_modules(kinds):
 def linears():
     """Linears and radial networks on nodes and edges, one of them called twice."""
     return trace(
-        lambda self, x, edge, src, dst: self.c(
-            self.b(self.b(self.a(x)))
-            + scatter_sum(self.d(self.a(x)[src]), dst, dim=0, dim_size=x.shape[0])
-        )
-        * self.net(scatter_sum(self.net2(edge), dst, dim=0, dim_size=x.shape[0])),
+        lambda self, x, edge, src, dst: (
+            self.c(
+                self.b(self.b(self.a(x)))
+                + scatter_sum(self.d(self.a(x)[src]), dst, dim=0, dim_size=x.shape[0])
+            )
+            * self.net(scatter_sum(self.net2(edge), dst, dim=0, dim_size=x.shape[0]))
+        ),
         {"x": "2x0e+1x1o", "edge": "3x0e", "src": "index", "dst": "index"},
         a=o3.Linear("2x0e+1x1o", "5x0e+3x1o+2x1e"),
         b=o3.Linear("5x0e+3x1o+2x1e", "5x0e+3x1o+2x1e"),
@@ -94,7 +96,9 @@ def test_matmul_flops_of_one_op(name):
     assert cost.params == sum(p.numel() for p in module.parameters())
 
 
-@pytest.mark.parametrize("name", [n for n in CASES if n.startswith(("tp-", "fctp", "full", "elem"))])
+@pytest.mark.parametrize(
+    "name", [n for n in CASES if n.startswith(("tp-", "fctp", "full", "elem"))]
+)
 def test_tensor_products_count_at_least_what_torch_does(name):
     """The order of contraction is e3nn's choice; the model counts the plain one."""
     module, inputs = made(name)

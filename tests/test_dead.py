@@ -179,7 +179,7 @@ def test_paths_whose_second_operand_is_dead():
         "2x0e+2x1o",
         "1x0e+1x1o",
         "2x0e+2x1o+2x1o+2x0e",
-        [(0, 0, 0, "uvu", True), (0, 1, 1, "uvu", True), (1, 0, 2, "uvu", True), (1, 1, 3, "uvu", True)],
+        [(i, j, 2 * i + j, "uvu", True) for i in (0, 1) for j in (0, 1)],
         shared_weights=False,
     )  # fmt: skip
     graph = trace(

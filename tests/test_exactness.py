@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
 import torch
@@ -14,6 +13,8 @@ from irprune.dead import eliminate_dead
 from irprune.ladder import compare_on_examples
 from irprune.slicing import masked_and_sliced, slice_graph
 from tests import networks
+
+pytestmark = pytest.mark.usefixtures("unscripted")
 
 
 def traced(kinds, seed):

@@ -106,7 +106,7 @@ def test_writing_leaves_no_other_file_and_needs_no_pickle(tmp_path, monkeypatch)
 
 def test_a_barrier_cannot_be_written(tmp_path):
     graph = trace(lambda self, x: torch.flip(x, (0,)), {"x": "2x0e"})
-    with pytest.raises(UsageError, match="^node flip calls .*flip.*, which has no OpDef$"):
+    with pytest.raises(UsageError, match=r"^node flip calls .*flip.*, which has no OpDef$"):
         graph.save(tmp_path / "net.irprune")
     assert list(tmp_path.iterdir()) == []
 
@@ -149,7 +149,9 @@ def test_not_a_graph_file(tmp_path, content):
 
 
 def test_missing_file(tmp_path):
-    assert "FILE is not a graph file that can be read (FileNotFoundError" in refused(tmp_path / "no")
+    assert "FILE is not a graph file that can be read (FileNotFoundError" in refused(
+        tmp_path / "no"
+    )
 
 
 @pytest.mark.parametrize("keep", [9, 500, -1])
@@ -245,7 +247,10 @@ def test_damaged(saved, name):
     [
         (unknown_op, "UsageError: no op named 'subprocess'; registered: "),
         (wrong_shape, "RuntimeError: Error(s) in loading state_dict for Linear: size mismatch for"),
-        (module_without_tensors, "RuntimeError: Error(s) in loading state_dict for Linear: Missing"),
+        (
+            module_without_tensors,
+            "RuntimeError: Error(s) in loading state_dict for Linear: Missing",
+        ),
     ],
 )
 def test_damaged_modules(saved, change, reason):

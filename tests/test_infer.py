@@ -218,7 +218,9 @@ def test_parse_input(name, text, expected):
 def test_parse_input_errors():
     with pytest.raises(UsageError) as caught:
         parse_input("x", "atom:2x0e")
-    assert str(caught.value) == "input 'x': cannot read 'atom:2x0e': 'atom' is not node, edge or graph"
+    assert (
+        str(caught.value) == "input 'x': cannot read 'atom:2x0e': 'atom' is not node, edge or graph"
+    )
     with pytest.raises(UsageError, match="cannot read irreps '2y0e'"):
         parse_input("x", "2y0e")
 
@@ -294,7 +296,9 @@ def test_unregistered_function_freezes_its_operand_only():
 
 
 def test_unregistered_module_is_one_frozen_node():
-    graph = trace(lambda self, x: self.f(self.b(self.a(x))) + self.e(self.d(x)), V, f=Fused(), **layers())
+    graph = trace(
+        lambda self, x: self.f(self.b(self.a(x))) + self.e(self.d(x)), V, f=Fused(), **layers()
+    )
     check_frozen(graph, "f (module f)")
 
 

@@ -208,7 +208,13 @@ def test_order_cut(unscripted):
         sh=o3.SphericalHarmonics([0, 1, 2, 3], True),
         tp=o3.FullyConnectedTensorProduct("2x0e", "0e+1o+2e+3o", "1x0e+1x1o+1x2e+1x3o"),
     )
-    for lmax, irreps in ((0, "1x0e"), (1, "1x0e+1x1o"), (2, "1x0e+1x1o+1x2e"), (3, None), (9, None)):
+    for lmax, irreps in (
+        (0, "1x0e"),
+        (1, "1x0e+1x1o"),
+        (2, "1x0e+1x1o+1x2e"),
+        (3, None),
+        (9, None),
+    ):
         keep = graph.blocks.without(cut_orders(graph, None, lmax))
         small = slice_graph(graph.replace(keep=keep))
         assert small.type_of("sh").irreps == (irreps or "1x0e+1x1o+1x2e+1x3o")
@@ -224,9 +230,7 @@ def test_order_cut_without_edges(graph):
 def test_percent_errors(text):
     with pytest.raises(UsageError) as caught:
         percent(text, "params")
-    assert str(caught.value) == (
-        f"select: params must be a percentage in (0%, 100%], got {text!r}"
-    )
+    assert str(caught.value) == (f"select: params must be a percentage in (0%, 100%], got {text!r}")
 
 
 def test_percent():

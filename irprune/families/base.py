@@ -67,8 +67,10 @@ class Family(Protocol):
     def load(self, name_or_path: str, trust: bool) -> Loaded: ...
 
     def core(self, loaded: Loaded) -> nn.Module:
-        """Tensors in, atomic energies [N] in eV out:
-        forward(edge_vectors [E,3] Å, species [N], edge_index [2,E], head [N])."""
+        """Tensors in, atomic energies [N] in eV out.
+
+        forward(edge_vectors [E,3] Å, species [N], edge_index [2,E], head [N]).
+        """
         ...
 
     def replacements(self) -> Sequence[Replacement]: ...
@@ -98,6 +100,9 @@ class Family(Protocol):
         ...
 
     def reload_script(self) -> str:
-        """Python source run in a fresh process without irprune: argv = model file, structures file,
-        dtype, output npz; writes energy [S], forces (concatenated), stress [S,6]."""
+        """Python source run in a fresh process without irprune.
+
+        argv: model file, structures file, dtype, output npz; writes energy [S], forces
+        (concatenated), stress [S,6].
+        """
         ...

@@ -58,6 +58,7 @@ def describe_acts(acts: enn.Activation) -> dict[str, Any]:
 
 
 def build_acts(spec: dict[str, Any]) -> list[Any]:
+    """Activations from names and factors."""
     return [normalised(n, f) for n, f in zip(spec["acts"], spec["factors"], strict=True)]
 
 

@@ -1,5 +1,6 @@
 """Masked ≡ sliced to 1e-10 (energies and forces, float64) on every family member and every kind of
-mask: the invariant that everything rests on."""
+mask: the invariant that everything rests on.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +88,8 @@ def assert_exact(graph, kind):
     models = graph.masked_reference(), sliced.gm
     masked, small = (Potential(m, graph.atomistic) for m in models)
     check = agreement(masked, small, rattled(graph), check="masked-sliced")
-    assert check.ok and check.tolerance <= 1e-10, str(check)
+    assert check.ok, str(check)
+    assert check.tolerance <= 1e-10
     everything = np.ones(sliced.blocks.n_classes, bool)
     assert (eliminate_dead(sliced, everything) == everything).all()
 

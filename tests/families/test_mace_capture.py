@@ -20,7 +20,7 @@ from tests.families import mace_models
 FAMILY = MaceFamily()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def graph_of(name: str):
     arguments = mace_models.STYLES.get(name) or mace_models.interaction_arguments(name)
     return trace_family(FAMILY, wrap(mace_models.build(**arguments), ""))
@@ -62,7 +62,9 @@ def test_two_heads_in_one_batch():
     graph = graph_of("heads")
     batch = collate(mace_models.structures()[:2], graph.atomistic, head="dft")
     batch.head[batch.batch == 1] = 1
-    assert torch.equal(mace_models.node_energies(graph.source.module, batch), energies(graph, batch))
+    assert torch.equal(
+        mace_models.node_energies(graph.source.module, batch), energies(graph, batch)
+    )
 
 
 @pytest.mark.parametrize("name", ["omat", "bias", "agnostic", "deep", "last"])

@@ -120,7 +120,7 @@ def test_other_mace_classes_are_declined_by_name(tmp_path):
     path = tmp_path / "block.model"
     torch.save(block, path)
     assert FAMILY.claims(str(path))
-    with pytest.raises(ModelFileError, match="LinearNodeEmbeddingBlock.*ScaleShiftMACE"):
+    with pytest.raises(ModelFileError, match=r"LinearNodeEmbeddingBlock.*ScaleShiftMACE"):
         FAMILY.load(str(path), trust=True)
 
 

@@ -31,7 +31,7 @@ class Recorder(fx.Interpreter):
         return value
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def recorded(name):
     graph = graph_of(name)
     run = Recorder(graph.gm)
@@ -74,7 +74,9 @@ def test_spec_and_build(name):
         want = run.values[site.node.name]
         pairs = zip(again, want, strict=True) if isinstance(want, tuple) else [(again, want)]
         for a, b in pairs:
-            assert (a is None and b is None) or torch.allclose(a, b, rtol=1e-13, atol=1e-14), site.where
+            assert (a is None and b is None) or torch.allclose(a, b, rtol=1e-13, atol=1e-14), (
+                site.where
+            )
 
 
 def units_of(t, rng, share):
@@ -177,7 +179,10 @@ def test_contraction_slice(orders, channels, orders_out, reduced):
     scale = float(full.abs().max())
     assert float((want - got).abs().max()) <= 1e-14 * scale
     assert scale > 1e-3
-    sizes = {str(ir): c.weights_max.shape[1] for (_, ir), c in zip(small.irreps_out, small.contractions, strict=True)}
+    sizes = {
+        str(ir): c.weights_max.shape[1]
+        for (_, ir), c in zip(small.irreps_out, small.contractions, strict=True)
+    }
     irreps = "+".join(f"1x{ir}" for _, ir in small.irreps_in)
     for ir, n in sizes.items():
         assert n == contraction.class_basis(irreps, ir, 3, reduced).shape[-1]
@@ -327,7 +332,10 @@ def test_types_that_do_not_fit_name_both_nodes():
     graph = graph_of("heads")
     site = graph.sites["model_products_0_symmetric_contractions"]
     wrong = type(site)(
-        site.node, site.module, site.operands, (graph.type_of("model_interactions_1_linear"), site.types[1])
+        site.node,
+        site.module,
+        site.operands,
+        (graph.type_of("model_interactions_1_linear"), site.types[1]),
     )
-    with pytest.raises(IrrepsTypeError, match="symmetric_contractions.*interactions_0_reshape"):
+    with pytest.raises(IrrepsTypeError, match=r"symmetric_contractions.*interactions_0_reshape"):
         SymmetricContraction().infer(wrong)

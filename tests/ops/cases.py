@@ -72,7 +72,9 @@ CASES: dict[str, Case] = {
     "linear-bias": (biased, {"x": "2x0e+1x1o+3x0e"}),
     "linear-split": (lambda: o3.Linear("2x0e+3x0e+1x1o", "1x0e+1x1o+2x0e"), {"x": "5x0e+1x1o"}),
     "linear-missing-paths": (
-        lambda: o3.Linear("2x0e+3x0e+2x1o", "4x0e+1x1o+2x0e", instructions=[(0, 0), (1, 0), (1, 2)]),
+        lambda: o3.Linear(
+            "2x0e+3x0e+2x1o", "4x0e+1x1o+2x0e", instructions=[(0, 0), (1, 0), (1, 2)]
+        ),
         {"x": "2x0e+3x0e+2x1o"},
     ),
     "torch-linear": (lambda: nn.Linear(4, 3), {"x": "4x0e"}),
@@ -89,7 +91,9 @@ CASES: dict[str, Case] = {
     ),
     "full": (lambda: o3.FullTensorProduct("2x0e+1x1o", "1x0e+1x1o"), {"x": str(B), "y": "0e+1o"}),
     "gate": (
-        lambda: enn.Gate("2x0e+1x0o", [torch.sigmoid, torch.abs], "3x0e", [torch.tanh], "2x1o+1x2e"),
+        lambda: enn.Gate(
+            "2x0e+1x0o", [torch.sigmoid, torch.abs], "3x0e", [torch.tanh], "2x1o+1x2e"
+        ),
         {"x": "irreps_in"},
     ),
     "gate-odd": (

@@ -14,9 +14,3 @@ __all__ = ["MaceFamily", "register_ops"]
 def register_ops() -> None:
     """Registers the ops of MACE's own layers; may be called often."""
     from irprune.families.mace import ops  # noqa: F401 - registers them
-
-
-
-def register_ops() -> None:
-    """Makes the ops of MACE's own layers known; called often, works once."""
-    from irprune.families.mace import ops  # noqa: F401 - importing registers

@@ -70,7 +70,7 @@ def config_of(model: Any) -> dict[str, Any]:
         "use_last_readout_only": len(model.readouts) == 1 and layers > 1,
         "heads": heads,
     }  # fmt: skip
-    if hasattr(readout, "hidden_irreps"):
+    if readout is not None and hasattr(readout, "hidden_irreps"):
         config["MLP_irreps"] = o3.Irreps([(readout.linear_1.irreps_out.dim // len(heads), (0, 1))])
         config["gate"] = raw(readout.non_linearity.acts[0])
     if readout is not None and layers > 1:
@@ -142,7 +142,7 @@ def _edge_irreps(config: dict[str, Any], root: Any) -> o3.Irreps:
         return _irreps(layers["1"].linear_up.irreps_out)
     if config["use_edge_irreps_first"]:
         return _irreps(layers["0"].linear_up.irreps_out)
-    return config["edge_irreps"]  # type: ignore[no-any-return]
+    return config["edge_irreps"]
 
 
 def build(cls: type, config: dict[str, Any], like: torch.nn.Module) -> torch.nn.Module:

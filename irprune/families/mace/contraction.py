@@ -2,7 +2,8 @@
 
 An output order L of a contraction is the polynomial
 
-    out[n, m, k] = Σ_ν Σ_p (Σ_e y[n, e] W_ν[e, p, k]) Σ_{i…} U_ν[m, i1, …, iν, p] x[n, k, i1] … x[n, k, iν]
+    out[n, m, k] = Σ_ν Σ_p (Σ_e y[n, e] W_ν[e, p, k])
+                   Σ_{i…} U_ν[m, i1, …, iν, p] x[n, k, i1] … x[n, k, iν]
 
 so only the part of U_ν that is symmetric in i1 … iν counts. The U of a checkpoint is one basis among
 many: with or without ``use_reduced_cg``, made in float32 or float64, and a rebuilt contraction may
@@ -139,7 +140,7 @@ def class_basis(irreps: str, ir: str, nu: int, reduced: bool) -> Tensor:
     u = u.reshape(o3.Irrep(ir).dim, *[dim] * nu, u.shape[-1])  # mace squeezes axes of length 1
     if reduced and not cg.CUET_AVAILABLE:
         u = _symmetric_part(u)
-    return u  # type: ignore[no-any-return]
+    return u
 
 
 def _symmetric_part(u: Tensor) -> Tensor:
@@ -173,14 +174,12 @@ def rebase(terms: Terms, irreps: str, reduced: bool, where: str) -> Terms:
 
 
 def _matrix(u: Tensor) -> NDArray[np.float64]:
-    return symmetrise(u.double()).flatten(0, -2).cpu().numpy()  # type: ignore[no-any-return]
+    return symmetrise(u.double()).flatten(0, -2).cpu().numpy()
 
 
-def _solve(
-    a: NDArray[np.float64], b: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], float]:
+def _solve(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     """Least squares a x ≈ b, and its relative residual."""
-    x = np.linalg.lstsq(a, b, rcond=SAME_SPACE)[0]
+    x: NDArray[np.float64] = np.linalg.lstsq(a, b, rcond=SAME_SPACE)[0].astype(np.float64)
     size = float(np.linalg.norm(b))
     return x, float(np.linalg.norm(a @ x - b)) / size if size else 0.0
 
@@ -266,7 +265,7 @@ def assemble(irreps_in: str, irreps_out: str, parts: Sequence[Terms]) -> nn.Modu
         c.num_features = channels
         for nu in range(1, top + 1):
             _place(c, nu, top, t)
-    return made.to(like.device)  # type: ignore[no-any-return]
+    return made.to(like.device)
 
 
 def _natural(u: Tensor, order: int) -> Tensor:
@@ -316,6 +315,7 @@ def _broadcast(x: Tensor, value: Tensor) -> Tensor:
 
 
 def without_weights(terms: Terms) -> Terms:
+    """The same basis with all weights zero."""
     return Terms(terms.l, terms.p, terms.u, {nu: torch.zeros_like(w) for nu, w in terms.w.items()})
 
 
@@ -352,7 +352,7 @@ def lift(
         if not _fits(own, part.double()):
             own, weight = project(own, weight, part.double(), f"{where}: correlation order {nu}")
         inside = np.flatnonzero(components)
-        u[nu][np.ix_(range(tensor.shape[0]), *[inside] * nu, paths)] = own.to(tensor)
+        u[nu][np.ix_(np.arange(tensor.shape[0]), *[inside] * nu, paths)] = own.to(tensor)
         where_w = np.ix_(np.flatnonzero(elements), paths, np.flatnonzero(channels))
         w[nu][where_w] = weight.to(w[nu])
     return Terms(full.l, full.p, u, w)

@@ -37,6 +37,7 @@ def export_native(graph: EquivariantGraph, path: Path) -> None:
 
 
 def save(model: nn.Module, path: Path) -> None:
+    """Writes a model as MACE does: a pickle of the module."""
     with atomic_path(path) as temporary:
         torch.save(model, temporary)
 
@@ -57,7 +58,7 @@ def native_model(graph: EquivariantGraph) -> nn.Module:
     original = graph.source.module
     model = build(type(original), sliced_config(graph), graph.gm)
     for own, old in zip(model.interactions, original.interactions, strict=True):  # type: ignore
-        own.avg_num_neighbors = float(old.avg_num_neighbors)  # type: ignore[union-attr,arg-type]
+        own.avg_num_neighbors = float(old.avg_num_neighbors)
     native = trace_family(MaceFamily(), wrap(model, ""))
     state = placed_state(graph, native, keep_of_native(graph, native))
     _load(model, state, graph)

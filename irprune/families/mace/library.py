@@ -47,6 +47,5 @@ def import_mace(name: str = "mace.modules") -> Any:
             if (error.name or "").partition(".")[0] != "mace":
                 raise
             raise ModelFileError(
-                "this is a MACE model, and mace-torch is not installed;"
-                " pip install irprune[mace]"
+                "this is a MACE model, and mace-torch is not installed; pip install irprune[mace]"
             ) from error

@@ -45,6 +45,7 @@ def root_class(path: Path) -> tuple[str, str] | None:
 
 
 def is_mace_file(path: Path) -> bool:
+    """Whether a file is a pickle of one of mace's classes; looks, loads nothing."""
     root = root_class(path) if path.is_file() else None
     return root is not None and root[0].partition(".")[0] == "mace"
 
@@ -62,9 +63,7 @@ def load(path: Path, trust: bool) -> Loaded:
         raise ModelFileError(
             f"{path}: not a complete torch checkpoint of a MACE model (corrupt or truncated?)"
         )
-    if root[0] == "mace.modules.models" and root[1] not in SUPPORTED or (
-        root[0] != "mace.modules.models"
-    ):
+    if root[0] != "mace.modules.models" or root[1] not in SUPPORTED:
         raise ModelFileError(
             f"{path}: holds a {root[0]}.{root[1]}; supported MACE classes are"
             f" {', '.join(SUPPORTED)}, saved whole as mace saves .model files"
@@ -96,7 +95,7 @@ def wrap(model: nn.Module, path: str) -> Loaded:
     model.eval()
     for interaction in model.interactions:  # type: ignore[union-attr]
         # numpy or tensor in old checkpoints; the same number either way
-        interaction.avg_num_neighbors = float(interaction.avg_num_neighbors)  # type: ignore
+        interaction.avg_num_neighbors = float(interaction.avg_num_neighbors)
     _plain_parameters(model)
     _drop_leftovers(model)
     heads = tuple(str(h) for h in getattr(model, "heads", None) or ("Default",))

@@ -148,7 +148,7 @@ class SymmetricContraction(OpDef):
         """
         orders = keep.operand(0).reshape(len(site.irreps(0).segments), -1)
         out = keep.axes["order_out"]
-        rows, channels = orders.any(axis=1), orders.any(axis=0)
+        rows, channels = np.asarray(orders.any(axis=1)), np.asarray(orders.any(axis=0))
         made = np.outer(out, channels).reshape(-1)
         if not np.array_equal(orders, np.outer(rows, channels)) or not np.array_equal(
             made, keep.result
@@ -186,7 +186,7 @@ class SymmetricContraction(OpDef):
         assert site.module is not None
         m: Any = site.module
         orders = keep.operand(0).reshape(len(site.irreps(0).segments), -1)
-        rows, k = orders.any(axis=1), int(orders.any(axis=0).sum())
+        rows, k = np.asarray(orders.any(axis=1)), int(orders.any(axis=0).sum())
         dim = int(np.array([s.dim for s in site.irreps(0)])[rows].sum())
         elements = int(keep.operand(1).sum())
         params, flops, matmul = 0, 0.0, 0.0
@@ -283,9 +283,7 @@ def _flops(
     with FlopCounterMode(display=False) as counter:
         u = empty(*lead, *[dim] * top, paths[-1])
         out = main(u, empty(elements, paths[-1], channels), x, y)
-        for i, (weigh, contract) in enumerate(
-            zip(rest[: top - 1], rest[top - 1 :], strict=True)
-        ):
+        for i, (weigh, contract) in enumerate(zip(rest[: top - 1], rest[top - 1 :], strict=True)):
             nu = top - 1 - i
             u = empty(*lead, *[dim] * nu, paths[nu - 1])
             out = contract(weigh(u, empty(elements, paths[nu - 1], channels), y) + out, x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,7 @@ class GatedEquivariantBlock(GateLike):
             m._act_gate,
         )
         made._scalar_cst, made._gate_cst = m._scalar_cst, m._gate_cst
-        return made  # type: ignore[no-any-return]
+        return made
 
     @staticmethod
     def _make(scalars: list[int], gates: list[int], gated: str, act: Any, act_gate: Any) -> Any:
@@ -114,13 +115,13 @@ class GatedEquivariantBlock(GateLike):
             function_named(spec["act_gate"]),
         )
         made._scalar_cst, made._gate_cst = spec["norms"]
-        return made  # type: ignore[no-any-return]
+        return made
 
     def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
         m: Any = site.module
         p, t, x = self.parts(m), site.irreps(0), args[0]
         ends = np.concatenate([[0], np.cumsum(t.unit_dims)])
-        blocks = [x[:, int(a) : int(b)] for a, b in zip(ends, ends[1:], strict=False)]
+        blocks = [x[:, int(a) : int(b)] for a, b in itertools.pairwise(ends)]
 
         def act(f: Any, cst: float, y: Tensor) -> Tensor:
             return y if f is None else f(y) * cst
@@ -194,7 +195,7 @@ class RadialMlp(OpDef):
     def cost(self, site: Site, keep: Keep) -> Cost:
         hidden = [layer.out_features for layer in self._linears(site.module)[:-1]]
         sizes = [int(keep.operand(0).sum()), *hidden, int(keep.result.sum())]
-        n = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+        n = sum(a * b for a, b in itertools.pairwise(sizes))
         bias = sum(sizes[1:])
         norms = 2 * sum(hidden)
         return Cost(n + bias + norms, 2.0 * n + bias + 12.0 * sum(hidden), 2.0 * n)
@@ -236,5 +237,3 @@ class RadialMlp(OpDef):
             else:
                 x = x * torch.sigmoid(x)
         return x
-
-

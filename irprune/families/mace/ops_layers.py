@@ -78,7 +78,9 @@ class ReshapeIrreps(OpDef):
                 layout=Layout.MUL_X_DIM,
             )
         except Exception as error:
-            raise IrrepsTypeError(f"{site.where} reshapes {site.operands[0].name}: {error}") from error
+            raise IrrepsTypeError(
+                f"{site.where} reshapes {site.operands[0].name}: {error}"
+            ) from error
 
     def slice(self, site: Site, keep: Keep) -> nn.Module | None:
         kept = site.result.kept(keep.result)
@@ -140,7 +142,9 @@ class RadialEmbedding(Frozen):
             "num_bessel": int(m.out_dim),
             "num_polynomial_cutoff": int(m.cutoff_fn.p),
             "radial_type": _RADIAL[kind],
-            "distance_transform": "None" if transform is None else _TRANSFORM[type(transform).__name__],
+            "distance_transform": "None"
+            if transform is None
+            else _TRANSFORM[type(transform).__name__],
             "apply_cutoff": bool(getattr(m, "apply_cutoff", True)),
             "trainable": [n for n, _ in m.named_parameters()],
             "coeff": getattr(m.bessel_fn, "coeff", None),
@@ -152,7 +156,7 @@ class RadialEmbedding(Frozen):
         if spec["coeff"] is not None:
             made.bessel_fn.coeff = spec["coeff"]
         make_trainable(made, spec["trainable"])
-        return made  # type: ignore[no-any-return]
+        return made
 
     def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
         return None

@@ -184,7 +184,7 @@ def _place_contraction(site: Site, small: nn.Module, keep: Keep) -> State:
     native: Any = site.module
     n_orders = len(site.irreps(0).segments)
     orders = keep.operand(0).reshape(n_orders, -1)
-    rows, channels = orders.any(axis=1), orders.any(axis=0)
+    rows, channels = np.asarray(orders.any(axis=1)), np.asarray(orders.any(axis=0))
     components = np.repeat(rows, [s.dim for s in site.irreps(0)])
     elements = keep.operand(1)
     mine = dict(zip((str(ir) for _, ir in small.irreps_out), contraction.read(small), strict=True))  # type: ignore[union-attr]
@@ -193,6 +193,8 @@ def _place_contraction(site: Site, small: nn.Module, keep: Keep) -> State:
         if full.ir not in mine:
             lifted = contraction.without_weights(full)
         else:
-            lifted = contraction.lift(full, mine[full.ir], components, channels, elements, site.where)
+            lifted = contraction.lift(
+                full, mine[full.ir], components, channels, elements, site.where
+            )
         state.update({f"contractions.{i}.{k}": v for k, v in contraction.state_of(lifted).items()})
     return state

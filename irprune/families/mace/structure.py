@@ -76,7 +76,11 @@ def sort_axes(graph: EquivariantGraph) -> Sorted:
     first = bool(getattr(model, "use_edge_irreps_first", False))
     last = len(model.interactions) - 1
     orders_fit = _orders_are_positions(graph)
-    channels, readout, ells, hidden, frozen = [], [], [], [], []
+    channels: list[Axis] = []
+    readout: list[Axis] = []
+    ells: list[Axis] = []
+    hidden: list[Axis] = []
+    frozen: list[Axis] = []
     edges: dict[str, list[Axis]] = {}
     radial: dict[str, list[Axis]] = {}
     for axis in graph.axes():
@@ -90,7 +94,10 @@ def sort_axes(graph: EquivariantGraph) -> Sorted:
         elif axis.kind == "path" or role in ("density_fn", "linear_down"):
             frozen.append(axis)
         elif role == "conv_tp_weights":
-            if type(model.interactions[layer]).__name__ == "RealAgnosticAttResidualInteractionBlock":
+            if (
+                type(model.interactions[layer]).__name__
+                == "RealAgnosticAttResidualInteractionBlock"
+            ):
                 frozen.append(axis)  # its widths are written into the class
             else:
                 radial.setdefault(axis.ir, []).append(axis)

@@ -79,7 +79,9 @@ def _describe(model: Any) -> None:
         interaction.node_feats_irreps = feats
         interaction.edge_irreps = o3.Irreps(str(interaction.linear_up.irreps_out))
         interaction.edge_attrs_irreps = o3.Irreps(str(model.spherical_harmonics.irreps_out))
-        interaction.target_irreps = interaction.irreps_out = o3.Irreps(str(interaction.reshape.irreps))
+        interaction.target_irreps = interaction.irreps_out = o3.Irreps(
+            str(interaction.reshape.irreps)
+        )
         feats = o3.Irreps(str(product.linear.irreps_out))
         interaction.hidden_irreps = feats
         hs = getattr(interaction.conv_tp_weights, "hs", None)
@@ -88,5 +90,3 @@ def _describe(model: Any) -> None:
     for readout in model.readouts:
         if hasattr(readout, "hidden_irreps"):
             readout.hidden_irreps = o3.Irreps(str(readout.linear_1.irreps_out))
-
-
