@@ -228,7 +228,6 @@ def payload_keys(file: str, variable: str = "payload") -> set[str]:
     stars = {
         "sizes": set(sizes(_Sizes())),
         "first": {f.name for f in dataclasses.fields(Metrics)},
-        "payload_of": set(),
     }
     found: set[str] = set()
     tree = ast.parse((ROOT / "irprune" / "cli" / file).read_text(encoding="utf-8"))

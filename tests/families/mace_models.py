@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
@@ -16,9 +17,24 @@ from irprune.families.mace.library import import_mace
 from irprune.families.mace.load import wrap
 
 o3 = import_mace("e3nn.o3")
+torch.set_num_threads(1)
 modules = import_mace()
 NUMBERS = (1, 6, 8)
 INTERACTIONS: tuple[str, ...] = tuple(modules.interaction_classes)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_torchscript() -> Iterator[None]:
+    """e3nn layers built in a test module that imports this are plain Python: twice as fast to make.
+
+    The real checkpoints hold TorchScript.
+    """
+    import e3nn
+
+    before = dict(e3nn.get_optimization_defaults())
+    e3nn.set_optimization_defaults(jit_script_fx=False)
+    yield
+    e3nn.set_optimization_defaults(**before)
 
 
 def build(

@@ -18,7 +18,6 @@ from irprune.families import family_named, family_of
 from irprune.families.mace.load import wrap
 from irprune.families.trace import trace_family
 from irprune.slicing import slice_graph
-from irprune.verify import agreement
 from tests.families import mace_models, sevennet_models
 
 BUILT_MACE = [*mace_models.STYLES, *mace_models.INTERACTIONS]
@@ -85,11 +84,17 @@ def assert_exact(graph, kind):
     graph = graph.replace(keep=mask(graph, kind))
     sliced = slice_graph(graph)
     assert sliced.stats().params < graph.stats().params, "nothing was removed"
-    models = graph.masked_reference(), sliced.gm
-    masked, small = (Potential(m, graph.atomistic) for m in models)
-    check = agreement(masked, small, rattled(graph), check="masked-sliced")
-    assert check.ok, str(check)
-    assert check.tolerance <= 1e-10
+    masked = Potential(graph.masked_reference(), graph.atomistic)
+    small = Potential(sliced.gm, graph.atomistic)
+    frames = rattled(graph)
+    for model in (masked, small):  # TorchScript's first call differs from the rest by a rounding
+        model.evaluate(model.collate(frames))
+    a, b = masked.evaluate(masked.collate(frames)), small.evaluate(small.collate(frames))
+    for name in ("energy", "forces"):
+        want, got = getattr(a, name), getattr(b, name)
+        size = want.abs().max()
+        assert size > 1e-9, "the mask left nothing to compare"
+        assert (got - want).abs().max() / size <= 1e-10, name
     everything = np.ones(sliced.blocks.n_classes, bool)
     assert (eliminate_dead(sliced, everything) == everything).all()
 

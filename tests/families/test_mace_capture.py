@@ -16,6 +16,7 @@ from irprune.families.mace import MaceFamily
 from irprune.families.mace.load import wrap
 from irprune.families.trace import trace_family
 from tests.families import mace_models
+from tests.families.mace_models import without_torchscript  # noqa: F401 - a fixture
 
 FAMILY = MaceFamily()
 

@@ -22,6 +22,7 @@ from irprune.families.mace.structure import sort_axes
 from irprune.families.mace.surgery import operated_model
 from irprune.slicing import slice_graph
 from tests.families import mace_models
+from tests.families.mace_models import without_torchscript  # noqa: F401 - a fixture
 from tests.families.test_mace_capture import energies, graph_of
 
 FAMILY = MaceFamily()

@@ -17,6 +17,7 @@ from irprune.families import load_model
 from irprune.families.mace import MaceFamily
 from irprune.families.mace.load import wrap
 from tests.families import mace_models
+from tests.families.mace_models import without_torchscript  # noqa: F401 - a fixture
 
 FAMILY = MaceFamily()
 

@@ -14,6 +14,7 @@ from irprune.errors import ExactnessError, IrrepsTypeError
 from irprune.families.mace import contraction
 from irprune.families.mace.ops_contraction import SymmetricContraction, support_of
 from irprune.ops.base import Keep, op_of_node
+from tests.families.mace_models import without_torchscript  # noqa: F401 - a fixture
 from tests.families.test_mace_capture import graph_of
 
 NAMES = ("omat", "bias", "agnostic", "heads")
