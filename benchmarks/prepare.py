@@ -2,6 +2,10 @@
 
 No weights are recovered: what a call costs depends on the shapes of the weights, not their values.
 Files that are there and were made by the same recipe are kept.
+
+Each file is reloaded in a fresh process, with irprune's own check at its own tolerance, on the
+crystal that the model is timed on. The default there is generated structures; on some of those
+7net-l3i5 fails in float32 even with nothing removed (see README.md), which is not about speed.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from typing import Any
 
 from benchmarks.files import read_json, sha256, write_json
 from benchmarks.machine import commit
-from benchmarks.problems import MODELS, Model
+from benchmarks.problems import CRYSTALS, MODELS, PER_CELL, Model
 
 SCORE = "score{by=energy-force,structures=8}"
 TAIL = "slice,rewrite-tp"
@@ -90,9 +94,10 @@ def prepare(model: Model, keeps: Sequence[float], folder: Path) -> None:
     log(f"{model.name}: load")
     graph = irprune.load(model.location(), trust=True)
     assert graph.atomistic is not None
+    frames = [CRYSTALS[model.crystal].supercell(PER_CELL, seed) for seed in range(3)]
     scored = None
     for variant in missing:
-        made, tier, digest = graph, "", ""
+        made, tier, digest, checks = graph, "", "", []
         if recipe(variant):
             if scored is None:
                 log(f"{model.name}: {SCORE}")
@@ -103,9 +108,10 @@ def prepare(model: Model, keeps: Sequence[float], folder: Path) -> None:
         path, facts_path = files_of(model, variant, folder)
         if variant != ORIGINAL:
             log(f"{model.name}: export and reload {variant}")
-            tier, digest = export(made, path).tier, sha256(path)
+            done = export(made, path, frames=frames)
+            tier, digest, checks = done.tier, sha256(path), [c.to_json() for c in done.checks]
         facts = {"recipe": recipe(variant), "checkpoint": checkpoint, "commit": commit()["hash"]}
-        facts |= {"keep": keep_of(variant), "tier": tier, "sha256": digest}
+        facts |= {"keep": keep_of(variant), "tier": tier, "sha256": digest, "checks": checks}
         facts |= {"cutoff": graph.atomistic.cutoff, **facts_of(made)}
         write_json(facts_path, facts)
 

@@ -133,7 +133,7 @@ def gather(plan: Plan, command: str) -> dict[str, Any]:
 
 def _model(plan: Plan, model: Model) -> dict[str, Any]:
     facts = plan.facts(model)
-    kept = ("keep", "recipe", "commit", "tier", "params", "blocks", "irreps")
+    kept = ("keep", "recipe", "commit", "tier", "checks", "params", "blocks", "irreps")
     variants = {
         v: {k: f[k] for k in kept}
         | {"params_ratio": round(f["params"] / facts[ORIGINAL]["params"], 4)}

@@ -28,6 +28,7 @@ _VARIANT = {
     "recipe": str,
     "commit": str,
     "tier": str,
+    "checks": list,
     "params": int,
     "params_ratio": float,
     "blocks": int,
@@ -71,7 +72,9 @@ def problems_of(result: Any) -> list[str]:
     for name, model in result["models"].items():
         out += _keys(model, {"crystal": str, "checkpoint": str, "variants": dict}, name)
         for variant, facts in model.get("variants", {}).items():
-            out += _keys(facts, _VARIANT, f"{name} {variant}")
+            wrong = _keys(facts, _VARIANT, f"{name} {variant}")
+            failed = [] if wrong else [c for c in facts["checks"] if c.get("ok") is not True]
+            out += wrong + [f"{name} {variant}: {c} did not hold" for c in failed]
     for i, found in enumerate(result["results"]):
         out += _result(found, f"results[{i}]", result["models"])
     if _PATHS.search(str(result)):

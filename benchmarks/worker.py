@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class Bench:
         self.atoms = {name: start.copy() for name in calculators}
         for name, calculator in calculators.items():
             self.atoms[name].calc = calculator
-        self.calls = {n: (lambda a=a: energy_and_forces(a)) for n, a in self.atoms.items()}
+        self.calls = {n: partial(energy_and_forces, a) for n, a in self.atoms.items()}
 
     def move(self, _: int = 0) -> None:
         """Moves all copies alike, from where the crystal started."""
@@ -78,7 +79,7 @@ class Bench:
 
     def settle(self) -> dict[str, int]:
         """Warm-up calls made on each variant."""
-        return {n: settle(lambda n=n: self.moved_call(n)) for n in self.calls}
+        return {n: settle(partial(self.moved_call, n)) for n in self.calls}
 
 
 def edges_per_atom(atoms: Atoms, cutoff: float) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irprune.errors import UsageError
+from irprune.options import format_value
 from irprune.passmanager import (
     Pass,
     PassContext,
@@ -97,6 +98,10 @@ def run_reported(
     """
     if target not in TARGETS:
         raise UsageError(f"unknown target {target!r}; known are {', '.join(TARGETS)}")
+    if device != "cpu":
+        raise UsageError(
+            f"passes run on the CPU, got device {device!r}; evaluate and the calculator run on others"
+        )
     context = PassContext(
         frames=data,
         seed=seed,
@@ -158,7 +163,8 @@ def prune_pipeline(
     elif to is not None:
         from irprune.irreps import IrrepsType
 
-        select = f"select{{to={IrrepsType.parse(to).irreps}}}"
+        parts = "|".join(IrrepsType.parse(part).irreps for part in to.split("|"))
+        select = f"select{{to={format_value(parts, str)}}}"
     else:
         select = f"select{{keep={keep!r}}}"
     tail = ",verify" if verify else ""

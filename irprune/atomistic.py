@@ -103,6 +103,14 @@ class Atomistic:
             )
         return self.heads.index(head)
 
+    def any_head(self) -> str:
+        """The default head, or the first where there is none.
+
+        For checks and scores, which look at one head of a model that has several.
+        """
+        default = [h for h in self.heads if h.lower() == "default"]
+        return default[0] if default else self.heads[0]
+
     def elements_text(self) -> str:
         """Known elements, shortened: ``89 elements (H, He, Li, …, Pu)``."""
         known = [symbol(z) for z in sorted(self.atomic_numbers)]

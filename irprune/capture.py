@@ -14,6 +14,7 @@ from unittest.mock import patch
 import torch
 from torch import fx, nn
 
+from irprune.errors import UsageError
 from irprune.ops.base import load_builtin_ops, op_of_class
 
 Replacement = tuple[Any, str, Callable[..., Any]]
@@ -38,8 +39,6 @@ class SemanticTracer(fx.Tracer):
         try:
             return super().call_module(m, forward, args, kwargs)
         except (fx.proxy.TraceError, TypeError, RuntimeError, ValueError):
-            if m is self.root or any(op_of_class(type(c)) for c in m.modules()):
-                raise
             return self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
 
 
@@ -52,12 +51,23 @@ def _replaced(replacements: Sequence[Replacement]) -> Iterator[None]:
 
 
 def capture(module: nn.Module, replacements: Sequence[Replacement] = ()) -> fx.GraphModule:
-    """Traces ``module`` in evaluation mode; parameters are shared with it, not copied."""
+    """Traces ``module`` in evaluation mode; parameters are shared with it, not copied.
+
+    Raises:
+        UsageError: its own ``forward`` cannot be traced; says why.
+    """
     load_builtin_ops()
     module.eval()
     tracer = SemanticTracer()
     with _replaced(replacements), torch.no_grad():
-        graph = tracer.trace(module)
+        try:
+            graph = tracer.trace(module)
+        except (fx.proxy.TraceError, TypeError, RuntimeError, ValueError) as error:
+            raise UsageError(
+                f"cannot trace {type(module).__name__}.forward: {type(error).__name__}: {error};"
+                " move what depends on the values of tensors into a submodule, which then becomes a"
+                " barrier, or pass a replacement for the function"
+            ) from error
     traced = fx.GraphModule(tracer.root, graph, type(module).__name__)
     traced.graph.eliminate_dead_code()
     traced.recompile()

@@ -38,9 +38,13 @@ class CheckFailed(IrpruneError):
 class IrrepsTypeError(IrpruneError):
     """Two values meet whose irreps types do not fit; names both nodes."""
 
+    exit_code = EXIT_MODEL
+
 
 class BarrierError(IrpruneError):
     """An operation without an OpDef stands where one is needed."""
+
+    exit_code = EXIT_MODEL
 
 
 class ExactnessError(IrpruneError):

@@ -53,8 +53,9 @@ class EquivariantGraph:
     """Kept classes of ``blocks``, [n_classes]; None while nothing is selected."""
     origin: EquivariantGraph | None = None
     edges_per_atom: float | None = None
-    """Average number of neighbours, for costs per atom; measured by passes that have data."""
+    """Average number of neighbours, for costs per atom; ``cost.DEFAULT_EDGES_PER_ATOM`` if None."""
     history: tuple[str, ...] = ()
+    """The passes that made the graph, as pipeline text."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Layer label → node whose irreps stand for the layer."""
 

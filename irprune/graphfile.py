@@ -115,6 +115,8 @@ def to_json(graph: EquivariantGraph) -> dict[str, Any]:
             if target not in names:
                 raise UsageError(f"node {node.name} calls {target}, which has no OpDef")
             target = names[target]
+        elif node.op == "call_method" and target not in _methods():
+            raise UsageError(f"node {node.name} calls .{target}(), which has no OpDef")
         elif node.op == "call_module":
             module = graph.gm.get_submodule(str(target))
             op = op_of_class(type(module))

@@ -41,7 +41,8 @@ def masked_sliced_rung(graph: EquivariantGraph, frames: Sequence[Atoms] | None) 
         from irprune.evaluate.potential import Potential
         from irprune.verify import agreement
 
-        a, b = Potential(masked, graph.atomistic), Potential(sliced, graph.atomistic)
+        head = graph.atomistic.any_head()
+        a, b = (Potential(m, graph.atomistic, head) for m in (masked, sliced))
         return agreement(a, b, frames, check="masked-sliced")
     worst = 0.0
     for grow in (0, 3):
@@ -88,6 +89,7 @@ def verify_graph(
     seed: int = 0,
     steps: Sequence[str] | None = None,
     progress: Progress | None = None,
+    structures: int = 3,
 ) -> list[Check]:
     """All rungs that apply to the graph, in order.
 
@@ -97,18 +99,20 @@ def verify_graph(
         seed: for the generated structures.
         steps: physical rungs to run; all by default.
         progress: called with (rungs done, rungs in all).
+        structures: how many to generate where no frames are given.
     """
     checks = [types_rung(graph)]
     if frames is None and graph.atomistic is not None:
         from irprune.data.generate import generate
 
-        frames = generate(graph.atomistic, 3, seed=seed + 1, max_atoms=12)
+        frames = generate(graph.atomistic, structures, seed=seed + 1, max_atoms=12)
     if graph.origin is not None:
         checks.append(masked_sliced_rung(graph, frames))
     if graph.atomistic is not None and frames:
         from irprune.evaluate.potential import Potential
         from irprune.verify import run_ladder
 
-        potential = Potential(graph.module(torch.float64), graph.atomistic)
+        module = graph.module(torch.float64)
+        potential = Potential(module, graph.atomistic, graph.atomistic.any_head())
         checks += run_ladder(potential, frames, steps=steps, progress=progress)
     return checks

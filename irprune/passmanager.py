@@ -197,8 +197,7 @@ def run_pipeline(
         start = time.perf_counter()
         result = p.run(graph, context)
         seconds = time.perf_counter() - start
-        facts = frozenset((result.facts - set(p.invalidates)) | set(p.provides))
-        graph = result if facts == result.facts else result.replace(facts=facts)
+        graph = _recorded(result, p)
         if print_after is True or (not isinstance(print_after, bool) and p.name in print_after):
             sys.stderr.write(f"# after {p.text()}\n{graph}\n")
         checks: tuple[CheckLike, ...] = ()
@@ -212,6 +211,17 @@ def run_pipeline(
         before = after
     context.progress("done", len(pipeline), len(pipeline))
     return graph, PipelineReport(pipeline.text(), tuple(reports), first, before, context.results)
+
+
+def _recorded(result: G, p: Pass) -> G:
+    """The graph with the facts that the pass leaves, and the pass in its history."""
+    facts = frozenset((result.facts - set(p.invalidates)) | set(p.provides))
+    changes: dict[str, Any] = {} if facts == result.facts else {"facts": facts}
+    history = getattr(result, "history", None)
+    if history is not None:
+        changes["history"] = (*history, p.text())
+    made: G = result.replace(**changes) if changes else result
+    return made
 
 
 def _require(checks: Sequence[CheckLike], p: Pass) -> None:

@@ -17,7 +17,7 @@ from irprune.blocks import Axis
 from irprune.cost import Stats, graph_stats
 from irprune.dead import eliminate_dead
 from irprune.errors import LegalityError, UsageError
-from irprune.irreps import BoolMask
+from irprune.irreps import BoolMask, IrrepsType
 from irprune.scores import Scores
 
 if TYPE_CHECKING:
@@ -212,6 +212,15 @@ def choose_counts(graph: EquivariantGraph, scores: Scores, counts: Mapping[str, 
     return graph.blocks.without(removed)
 
 
+def _order_of(graph: EquivariantGraph, axis: Axis, group: int) -> int:
+    """The l that a group of an edge or message-order axis stands for."""
+    t = graph.type_of(axis.node)
+    assert isinstance(t, IrrepsType)
+    span = graph.blocks.spans[axis.node, None if axis.kind == "edge" else axis.ir]
+    (offset,) = np.flatnonzero(graph.blocks.class_of[span.ids] == group)
+    return t.unit_irs[int(offset)][0] if axis.kind == "edge" else t.segments[int(offset)].l
+
+
 def cut_orders(graph: EquivariantGraph, legal: Legal | None, lmax: int) -> BoolMask:
     """Classes of the edge attributes (and of message orders tied to them) above order ``lmax``."""
     names = {n for o in legal.orders for n in o.axes} if legal else set()
@@ -220,7 +229,7 @@ def cut_orders(graph: EquivariantGraph, legal: Legal | None, lmax: int) -> BoolM
     for axis in graph.axes():
         if axis.kind == "edge" or axis.name in names:
             found = True
-            removed[list(axis.groups[lmax + 1 :])] = True
+            removed[[c for c in axis.groups if _order_of(graph, axis, c) > lmax]] = True
     if not found:
         raise UsageError("edge-lmax: this graph has no edge attributes whose orders can go")
     return removed

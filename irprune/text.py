@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import fx
 
-from irprune.ops.base import op_of_node
+from irprune.ops.base import Site, op_of_node, qualified
 
 if TYPE_CHECKING:
     from irprune.graph import EquivariantGraph
@@ -61,6 +61,22 @@ def _type(t: Any) -> str:
     return str(t)
 
 
+def _stub(site: Site) -> str:
+    """The beginning of an OpDef for a node that has none."""
+    target = site.node.target
+    if site.module is not None:
+        name, key = type(site.module).__name__, repr(qualified(type(site.module)))
+    elif site.node.op == "call_method":
+        name, key = str(target), repr(f"method:{target}")
+    else:
+        name = getattr(target, "__name__", str(target))
+        key = f"{getattr(target, '__module__', '')}.{name}"
+    return f"""    @irprune.register_op
+    class {name.title().replace("_", "")}(irprune.OpDef):
+        name = "{name.lower()}"
+        targets = ({key},)"""
+
+
 def print_groups(graph: EquivariantGraph) -> str:
     """Coupled groups axis by axis, with the values whose blocks go together; then the frozen."""
     space = graph.blocks
@@ -78,5 +94,6 @@ def print_groups(graph: EquivariantGraph) -> str:
         lines.append(f"fixed {n} blocks: {reason}")
     for name in space.barriers:
         site = graph.sites[name]
-        lines.append(f"barrier {site.where}: no OpDef; register one with irprune.ops.register_op")
+        lines.append(f"barrier {site.where}: no OpDef; register one:")
+        lines.append(_stub(site))
     return "\n".join(lines)

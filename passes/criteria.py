@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
+from irprune.errors import DataError
 from irprune.graph import EquivariantGraph
 from irprune.irreps import IrrepsType
 from irprune.masked import MultipliedInterpreter, read_plan
@@ -115,7 +116,9 @@ def activation(
         for i, inputs in enumerate(structures(graph, frames)):
             reader.run(*inputs.call)
             progress(i + 1, len(frames))
-    total[~_readable(graph)] = np.nan
+    seen = _readable(graph)
+    _hand_to_axes(graph, total, seen)
+    total[~seen] = np.nan
     return np.sqrt(total / max(len(frames), 1)), {"structures": len(frames)}
 
 
@@ -135,7 +138,8 @@ class Inputs:
         from irprune.data.batch import collate
 
         assert graph.atomistic is not None
-        batch = collate([frame], graph.atomistic, dtype)
+        head = graph.atomistic.any_head()
+        batch = collate([frame], graph.atomistic, dtype, head=head)
         self.positions = batch.positions.clone().requires_grad_(True)
         self.n_atoms = len(frame)
         self.n_edges = batch.n_edges
@@ -162,6 +166,7 @@ def energy_force(
     energy_weight: float = 1.0,
     force_weight: float = 1.0,
     probes: int = 2,
+    max_force: float = 50.0,
     seed: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> tuple[Values, dict[str, Any]]:
@@ -169,23 +174,44 @@ def energy_force(
 
     I = mean over structures of w_E (∂(E/N)/∂z)² + w_F ‖∂F/∂z‖² / 3N, in eV² and (eV/Å)². The force
     term is estimated without bias from ``probes`` random sign vectors v: E[(∂(v·F)/∂z)²] =
-    ‖∂F/∂z‖² (Hutchinson). No labels are needed.
+    ‖∂F/∂z‖² (Hutchinson). No labels are needed. Structures with a force above ``max_force`` (eV/Å)
+    are left out: the mean of squares would be theirs alone. The detail says how many.
+
+    Raises:
+        DataError: every structure has such a force.
     """
     gen = torch.Generator().manual_seed(seed)
     plan = read_plan(graph, of_value=False)
     total = torch.zeros(graph.blocks.n_classes, dtype=torch.float64)
+    used = 0
     for i, inputs in enumerate(structures(graph, frames)):
+        progress(i + 1, len(frames))
         z = torch.ones(graph.blocks.n_classes, dtype=torch.float64, requires_grad=True)
         energies = MultipliedInterpreter(graph, plan, z).run(*inputs.call)
         n = inputs.n_atoms
+        gradient = None
+        if inputs.n_edges:
+            (gradient,) = torch.autograd.grad(energies.sum(), inputs.positions, create_graph=True)
+            if float(gradient.norm(dim=1).max()) > max_force:
+                continue
+        used += 1
         (by_energy,) = torch.autograd.grad(energies.sum() / n, z, retain_graph=True)
         total += energy_weight * by_energy.square()
-        if force_weight and inputs.n_edges:
-            (gradient,) = torch.autograd.grad(energies.sum(), inputs.positions, create_graph=True)
+        if force_weight and gradient is not None:
             total += force_weight * _force_term(gradient, z, probes, gen) / (3 * n)
-        progress(i + 1, len(frames))
-    values = (total / max(len(frames), 1)).numpy()
-    detail = {"structures": len(frames), "probes": probes, "seed": seed}
+    if not used:
+        raise DataError(
+            f"score: all {len(frames)} structures have a force above {max_force:g} eV/Å; give calmer"
+            " ones, or raise max-force"
+        )
+    values = (total / used).numpy()
+    detail = {
+        "structures": used,
+        "left_out": len(frames) - used,
+        "max_force": max_force,
+        "probes": probes,
+        "seed": seed,
+    }
     return values, detail
 
 

@@ -18,10 +18,16 @@ class EliminateDead(Pass):
     name: ClassVar[str] = "eliminate-dead"
     summary: ClassVar[str] = "remove blocks that are provably zero or read by nobody"
     trait: ClassVar[str] = "exact-with-fold"
+    invalidates: ClassVar[tuple[str, ...]] = ("scores",)
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
-        """The graph without its dead blocks; ``origin`` stays that of the last slice."""
-        from irprune.slicing import slice_graph
+        """The graph without its dead blocks; ``origin`` stays that of the last slice.
 
-        small = slice_graph(graph.replace(keep=None))
-        return small.replace(origin=graph.origin or small.origin, facts=graph.facts)
+        Raises:
+            PipelineError: blocks are selected and not removed: slicing would forget the selection.
+        """
+        from irprune.slicing import require_unselected, slice_graph
+
+        require_unselected(graph, self.name)
+        small = slice_graph(graph)
+        return small.replace(origin=graph.origin or small.origin)

@@ -28,6 +28,11 @@ class Export(Pass):
         """The graph unchanged; the result is in ``context.results["export"]``."""
         from irprune.export import export
 
+        if self.path and context.output and str(self.path) != str(context.output):
+            raise UsageError(
+                f"export: two outputs, {self.path} in the pipeline and {context.output} outside it;"
+                " give one"
+            )
         path = self.path or context.output
         if path is None:
             raise UsageError(

@@ -23,13 +23,19 @@ class RewriteTp(Pass):
     name: ClassVar[str] = "rewrite-tp"
     summary: ClassVar[str] = "drop tensor-product paths whose weights are zero"
     trait: ClassVar[str] = "exact-with-fold"
+    invalidates: ClassVar[tuple[str, ...]] = ("scores",)
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
-        """The rewritten graph; the same graph if no path is zero."""
+        """The rewritten graph; the same graph if no path is zero.
+
+        Raises:
+            PipelineError: blocks are selected and not removed: slicing would forget the selection.
+        """
         import numpy as np
 
-        from irprune.slicing import slice_graph
+        from irprune.slicing import require_unselected, slice_graph
 
+        require_unselected(graph, self.name)
         space = graph.blocks
         removed = np.zeros(space.n_classes, bool)
         for name, site in graph.sites.items():
@@ -38,7 +44,7 @@ class RewriteTp(Pass):
         if not (removed & ~space.fixed_classes).any():
             return graph
         small = slice_graph(graph.replace(keep=space.without(removed)))
-        return small.replace(origin=graph.origin or small.origin, facts=graph.facts)
+        return small.replace(origin=graph.origin or small.origin)
 
 
 def _zero_paths(site: Any, graph: EquivariantGraph) -> list[int]:
@@ -49,7 +55,7 @@ def _zero_paths(site: Any, graph: EquivariantGraph) -> list[int]:
     from irprune.ops.radial import layers_of
     from irprune.ops.tensor_product import paths_of
 
-    if not isinstance(site.module, o3.TensorProduct):
+    if not isinstance(site.module, o3.TensorProduct) or isinstance(site.module, o3.TensorSquare):
         return []
     if site.module.internal_weights and site.module.weight_numel:
         zero = site.module.weight.detach() == 0

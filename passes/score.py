@@ -24,6 +24,8 @@ class Score(Pass):
     """Random force directions per structure (energy-force)."""
     structures: int = 24
     """Structures to use at most; generated where no data are given."""
+    max_force: float = 50.0
+    """eV/Å; structures with a larger force are left out (energy-force), and counted."""
     energy_weight: float = 1.0
     force_weight: float = 1.0
 
@@ -70,7 +72,9 @@ class Score(Pass):
                 energy_weight=self.energy_weight,
                 force_weight=self.force_weight,
                 probes=self.probes,
+                max_force=self.max_force,
                 seed=context.seed,
                 progress=progress,
             )
+        context.results["score"] = detail
         return graph.replace(scores=Scores(values, self.by, detail))

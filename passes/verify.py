@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verify(Pass):
-    """Runs the verification ladder on the graph as it stands; a failed check is an error."""
+    """Runs the verification ladder; a failed check is an error.
+
+    masked ≡ sliced checks the transformation, in float64 and with the weights before any training;
+    the physical rungs run on the graph as it stands.
+    """
 
     structures: int = 3
 
@@ -31,7 +35,7 @@ class Verify(Pass):
         from irprune.ladder import verify_graph
 
         frames = list(context.frames or ())[: self.structures] or None
-        checks = verify_graph(graph, frames, seed=context.seed)
+        checks = verify_graph(graph, frames, seed=context.seed, structures=self.structures)
         context.results["verify"] = checks
         failed = [c for c in checks if not c.ok]
         if failed:

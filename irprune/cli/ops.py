@@ -13,9 +13,12 @@ from irprune.cli.common import Session, common_options
 @common_options
 def command(session: Session) -> None:
     """List the operations that have an OpDef: what they stand for and whether slicing is exact."""
+    from irprune.families import FAMILIES, register_ops
     from irprune.ops.base import load_builtin_ops, registered_ops
 
     load_builtin_ops()
+    for family in FAMILIES:
+        register_ops(family)
     rows: list[dict[str, Any]] = [
         {
             "name": op.name,

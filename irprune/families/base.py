@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -52,7 +52,6 @@ class Legal:
     orders: tuple[OrderTie, ...] = ()
     frozen: tuple[str, ...] = ()
     """Axes that the target cannot shrink."""
-    multiples: Mapping[str, int] = field(default_factory=dict)
 
 
 class Family(Protocol):

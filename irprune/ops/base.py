@@ -32,7 +32,8 @@ class Other:
 
     ``kind`` is one of ``index`` (integer tensor; ``rows`` names its space), ``param`` (a tensor of
     the model, ``shape`` known), ``shape``, ``const`` (``value`` known), ``mask`` (a boolean tensor),
-    ``none``, ``unknown`` (what a barrier returns).
+    ``none``, ``edge_index`` ([2, E]), ``zeros`` (an empty target to add rows into), ``unknown``
+    (what a barrier returns).
     """
 
     kind: str
@@ -157,7 +158,6 @@ class OpDef:
     trait: ClassVar[Trait] = Trait.EXACT
     reason: ClassVar[str] = ""
     """Why the op is approximate, where it is."""
-    leaf: ClassVar[bool] = True
     ties_calls: ClassVar[bool] = True
     """Whether all calls of one module keep the same blocks, as they do where it has weights."""
 

@@ -84,8 +84,9 @@ def assert_exact(graph, kind):
     graph = graph.replace(keep=mask(graph, kind))
     sliced = slice_graph(graph)
     assert sliced.stats().params < graph.stats().params, "nothing was removed"
-    masked = Potential(graph.masked_reference(), graph.atomistic)
-    small = Potential(sliced.gm, graph.atomistic)
+    head = graph.atomistic.any_head()
+    masked = Potential(graph.masked_reference(), graph.atomistic, head)
+    small = Potential(sliced.gm, graph.atomistic, head)
     frames = rattled(graph)
     for model in (masked, small):  # TorchScript's first call differs from the rest by a rounding
         model.evaluate(model.collate(frames))

@@ -8,7 +8,7 @@ import torch
 from e3nn import nn as enn
 from e3nn import o3
 
-from irprune.errors import UsageError
+from irprune.errors import DataError, UsageError
 from irprune.masked import MultipliedInterpreter, read_plan
 from irprune.passes import criteria
 from irprune.passes.score import Score
@@ -65,7 +65,16 @@ def test_energy_term_is_the_squared_derivative(graph, measured):
     expected = np.mean([(e / n) ** 2 for n, e, _ in measured], axis=0)
     assert expected[free(graph)].max() > 1e-4
     np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-12)
-    assert detail == {"structures": 2, "probes": 2, "seed": 0}
+    assert detail == {
+        "structures": 2, "left_out": 0, "max_force": 50.0, "probes": 2, "seed": 0,
+    }  # fmt: skip
+
+
+def test_frames_with_large_forces_are_left_out(graph):
+    _, detail = criteria.energy_force(graph, toy.frames(), max_force=1e6)
+    assert (detail["structures"], detail["left_out"]) == (2, 0)
+    with pytest.raises(DataError, match=r"^score: all 2 structures have a force above 1e-09 eV/Å"):
+        criteria.energy_force(graph, toy.frames(), max_force=1e-9)
 
 
 def test_force_term_is_unbiased(graph, measured):
