@@ -193,6 +193,23 @@ def choose_budget(
     return list(order[:low])
 
 
+def check_ties(legal: Legal | None, counts: Mapping[str, int]) -> None:
+    """Whether explicit counts fit the ties of a target; an order that goes wholly is no conflict.
+
+    Raises:
+        LegalityError: tied axes with different counts; names them.
+    """
+    for tie in legal.ties if legal else ():
+        steps = {n: counts[n] // per for n, per in tie.members if counts.get(n)}
+        if len(set(steps.values())) > 1:
+            one_each = {steps[n]: n for n in reversed(list(steps))}
+            listed = " and ".join(f"{counts[n]} of {n}" for n in one_each.values())
+            raise LegalityError(
+                f"{legal.target if legal else ''} ties {tie.label}: the same count everywhere, but"
+                f" the structure asks for {listed}; use target surgery or graph for ragged ones"
+            )
+
+
 def choose_counts(graph: EquivariantGraph, scores: Scores, counts: Mapping[str, int]) -> BoolMask:
     """The legal class mask that keeps the ``counts`` best groups of the axes named.
 

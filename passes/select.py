@@ -81,7 +81,9 @@ class Select(Pass):
         if self.to is not None:
             from irprune.targets import counts_for
 
-            return selection.choose_counts(graph, scores, counts_for(graph, self.to))
+            counts = counts_for(graph, self.to)
+            selection.check_ties(legal, counts)
+            return selection.choose_counts(graph, scores, counts)
         if self.scope not in ("global", "axis"):
             raise UsageError(f"select: scope is global or axis, got {self.scope!r}")
         pools = selection.Pools.of(graph, scores, legal, self.axes)

@@ -33,7 +33,7 @@ _TIMEOUT = 1200.0
 _SHOWN_LINES = 3
 
 GRAPH_SCRIPT = '''\
-"""usage: python script.py GRAPH_FILE STRUCTURES.extxyz DTYPE OUT.npz"""
+"""usage: python script.py GRAPH_FILE STRUCTURES.extxyz DTYPE OUT.npz [HEAD]"""
 import sys
 
 import numpy as np
@@ -42,7 +42,8 @@ from ase.io import read
 import irprune
 
 model, structures, dtype, out = sys.argv[1:5]
-calculator = irprune.calculator(model, dtype=dtype, device="cpu")
+head = sys.argv[5] if len(sys.argv) > 5 else None
+calculator = irprune.calculator(model, dtype=dtype, device="cpu", head=head)
 energy, forces, stress = [], [], []
 for atoms in read(structures, ":"):
     calculator.calculate(atoms)
@@ -98,12 +99,14 @@ def reload_check(
     else:
         family = family_of(graph)
         script, known = family.reload_script(), getattr(family, "reload_dtypes", _BOTH[:1])
+    several = len(graph.atomistic.heads) > 1
+    heads = [graph.atomistic.any_head()] if several else []
     checks: list[Check] = []
     with tempfile.TemporaryDirectory(prefix="irprune-reload-") as folder:
         structures = Path(folder) / "structures.extxyz"
         same = _written_and_read(frames, structures)
         for dtype in dtypes or known:
-            theirs = run_script(script, Path(path), structures, dtype, Path(folder))
+            theirs = run_script(script, Path(path), structures, dtype, Path(folder), heads)
             checks += compare(in_memory(graph, same, dtype), theirs, same, dtype)
     return checks
 
@@ -117,15 +120,23 @@ def _written_and_read(frames: Sequence[Atoms], path: Path) -> list[Atoms]:
     return found
 
 
-def run_script(script: str, model: Path, structures: Path, dtype: str, folder: Path) -> Values:
-    """Runs a reload script in a fresh process, in ``folder``.
+def run_script(
+    script: str,
+    model: Path,
+    structures: Path,
+    dtype: str,
+    folder: Path,
+    heads: Sequence[str] = (),
+) -> Values:
+    """Runs a reload script in a fresh process, in ``folder``; ``heads`` names at most one head.
 
     Raises:
         CheckFailed: it failed, took too long, or wrote no result; with the last lines of stderr.
     """
     source, out = folder / "reload_script.py", folder / f"{dtype}.npz"
     source.write_text(script)
-    command = [sys.executable, str(source), str(model.resolve()), str(structures), dtype, str(out)]
+    arguments = [str(model.resolve()), str(structures), dtype, str(out), *heads]
+    command = [sys.executable, str(source), *arguments]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, cwd=folder, timeout=_TIMEOUT
@@ -147,7 +158,8 @@ def run_script(script: str, model: Path, structures: Path, dtype: str, folder: P
 def in_memory(graph: EquivariantGraph, frames: Sequence[Atoms], dtype: str) -> Values:
     """The same values from the graph, one structure at a time."""
     assert graph.atomistic is not None
-    potential = Potential(graph.module(getattr(torch, dtype)), graph.atomistic)
+    head = graph.atomistic.any_head()
+    potential = Potential(graph.module(getattr(torch, dtype)), graph.atomistic, head)
     energy, forces, stress = [], [], []
     for atoms in frames:
         found = potential.evaluate(potential.collate([atoms]), forces=True, stress=True)
