@@ -109,7 +109,7 @@ REFUSED = {
         " x[:, a:b]",
     ),
     "select-columns": (
-        lambda self, x, i: torch.index_select(x, 1, i),
+        lambda self, x, i: x.index_select(1, i),  # torch_geometric replaces torch.index_select
         {**V, "i": "index"},
         "index_select (index_select): only rows (dim 0) can be selected, got dim=1",
     ),
@@ -267,9 +267,8 @@ def test_example_inputs_are_repeatable_and_grow():
 
 def check_frozen(graph, barrier):
     assert graph.blocks.barriers == [barrier.partition(" ")[0]]
-    assert graph.groups().splitlines()[-1] == (
-        f"barrier {barrier}: no OpDef; register one with irprune.ops.register_op"
-    )
+    assert f"barrier {barrier}: no OpDef; register one:" in graph.groups().splitlines()
+    assert graph.groups().splitlines()[-4] == "    @irprune.register_op"
     nodes = {a.node for a in graph.axes()}
     assert nodes == {"a", "d"}
     graph = without(graph, {"a:0e": [0, 2], "d:1o": [1]})
