@@ -56,14 +56,14 @@ def rattled(graph):
     return frames
 
 
-def mask(graph, kind):
+def mask(graph, kind, seed=7, share=0.3):
     """The class mask of one kind of pruning."""
-    space, rng = graph.blocks, np.random.default_rng(7)
+    space, rng = graph.blocks, np.random.default_rng(seed)
     removed = np.zeros(space.n_classes, bool)
     axes = graph.axes()
     if kind == "random":
         groups = np.array([c for a in axes if a.kind == "channel" for c in a.groups])
-        removed[rng.choice(groups, int(0.3 * len(groups)), replace=False)] = True
+        removed[rng.choice(groups, int(share * len(groups)), replace=False)] = True
     elif kind == "top-order":
         for a in axes:
             if a.kind in ("edge", "order"):
@@ -77,12 +77,13 @@ def mask(graph, kind):
             removed[list(named[name].groups[count:])] = True
     else:
         groups = np.array([c for a in axes for c in a.groups])
-        removed[rng.choice(groups, int(0.25 * len(groups)), replace=False)] = True
+        removed[rng.choice(groups, int(0.8 * share * len(groups)), replace=False)] = True
     return space.without(removed)
 
 
-def assert_exact(graph, kind):
-    graph = graph.replace(keep=mask(graph, kind))
+def assert_exact(graph, kind, seed=7, share=0.3):
+    """Masked equals sliced, relative to the energies and forces that are left; returns the latter."""
+    graph = graph.replace(keep=mask(graph, kind, seed, share))
     sliced = slice_graph(graph)
     assert sliced.stats().params < graph.stats().params, "nothing was removed"
     head = graph.atomistic.any_head()
@@ -95,10 +96,20 @@ def assert_exact(graph, kind):
     for name in ("energy", "forces"):
         want, got = getattr(a, name), getattr(b, name)
         size = want.abs().max()
-        assert size > 1e-9, "the mask left nothing to compare"
-        assert (got - want).abs().max() / size <= 1e-10, name
+        assert (got - want).abs().max() <= 1e-10 * size, name
     everything = np.ones(sliced.blocks.n_classes, bool)
     assert (eliminate_dead(sliced, everything) == everything).all()
+    return float(a.forces.abs().max())
+
+
+def assert_exact_on_some_mask(graph, kind):
+    """For tiny models: a random mask may cut the last connection; another seed does not."""
+    left = 0.0
+    for seed in range(6):
+        left = assert_exact(graph, kind, seed, share=0.15)
+        if left > 1e-9:
+            return
+    raise AssertionError(f"six masks of kind {kind} left no forces to compare ({left})")
 
 
 @pytest.mark.real
@@ -106,7 +117,7 @@ def assert_exact(graph, kind):
 @pytest.mark.parametrize("name", REAL)
 @pytest.mark.parametrize("kind", MASKS)
 def test_pretrained(name, kind, shared):
-    assert_exact(real_graph(REAL[name], shared), kind)
+    assert assert_exact(real_graph(REAL[name], shared), kind) > 1e-9
 
 
 @pytest.mark.slow
@@ -121,7 +132,7 @@ def test_built_mace(name):
         graph = trace_family(family_named("mace"), loaded)
     graph = graph.replace(gm=graph.module(torch.float64))
     for kind in ("random", "everything"):
-        assert_exact(graph, kind)
+        assert_exact_on_some_mask(graph, kind)
 
 
 @pytest.mark.slow
@@ -130,7 +141,7 @@ def test_built_sevennet(name):
     graph = sevennet_models.small(name).graph
     graph = graph.replace(gm=graph.module(torch.float64))
     for kind in ("random", "everything"):
-        assert_exact(graph, kind)
+        assert_exact_on_some_mask(graph, kind)
 
 
 def test_potentials_differ_after_pruning():
