@@ -192,7 +192,7 @@ def energy_force(
         gradient = None
         if inputs.n_edges:
             (gradient,) = torch.autograd.grad(energies.sum(), inputs.positions, create_graph=True)
-            if float(gradient.norm(dim=1).max()) > max_force:
+            if float(gradient.detach().norm(dim=1).max()) > max_force:
                 continue
         used += 1
         (by_energy,) = torch.autograd.grad(energies.sum() / n, z, retain_graph=True)
