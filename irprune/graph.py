@@ -56,6 +56,9 @@ class EquivariantGraph:
     """Average number of neighbours, for costs per atom; ``cost.DEFAULT_EDGES_PER_ATOM`` if None."""
     history: tuple[str, ...] = ()
     """The passes that made the graph, as pipeline text."""
+    claim: EquivariantGraph | None = None
+    """The graph that this one claims to equal, with what was selected there masked; None where
+    nothing is claimed: a graph as it was loaded, or one whose weights have been trained."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Layer label → node whose irreps stand for the layer."""
 
@@ -138,6 +141,17 @@ class EquivariantGraph:
                 "there is no masked reference: no blocks have been selected; run select first"
             )
         return MaskedModule(base, base.elements())
+
+    def claimed(self) -> nn.Module:
+        """What this graph claims to equal, in float64: a callable with the same inputs.
+
+        Raises:
+            PipelineError: the graph claims nothing.
+        """
+        if self.claim is None:
+            raise PipelineError("the graph claims to equal no other: nothing exact was done to it")
+        base = self.claim.replace(gm=self.claim.module(torch.float64), origin=None)
+        return base.gm if base.keep is None else base.masked_reference()
 
     def example(self, seed: int = 0, dtype: torch.dtype = torch.float64, grow: int = 0) -> Any:
         """Random inputs of the declared types, as a tuple in graph order."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from irprune.checks import Check, make_check
+from irprune.evaluate.differences import dtype_name
 from irprune.infer import check_shapes
 from irprune.slicing import masked_and_sliced
 from irprune.tolerances import tolerance
@@ -48,6 +49,28 @@ def masked_sliced_rung(graph: EquivariantGraph, frames: Sequence[Atoms] | None) 
     for grow in (0, 3):
         worst = max(worst, compare_on_examples(graph, masked, sliced, grow))
     return make_check("masked-sliced", worst, tolerance("masked-sliced", "float64"))
+
+
+def claim_rung(graph: EquivariantGraph, frames: Sequence[Atoms] | None) -> Check:
+    """Largest relative difference of the graph as it stands and what it claims to equal.
+
+    Both compute in float64 with the weights that they have: a graph made in float32 carries the
+    rounding of its folds (6e-8 per weight), and is allowed what float32 is.
+    """
+    assert graph.claim is not None
+    ours, theirs = graph.module(torch.float64), graph.claimed()
+    dtype = dtype_name(next((p.dtype for p in graph.gm.parameters()), torch.float64))
+    limit = tolerance("claim", dtype)
+    if graph.atomistic is not None and frames:
+        from irprune.evaluate.potential import Potential
+        from irprune.verify import agreement
+
+        head = graph.atomistic.any_head()
+        a, b = (Potential(m, graph.atomistic, head) for m in (theirs, ours))
+        found = agreement(a, b, frames, check="claim")
+        return make_check("claim", found.value, limit, found.detail)
+    worst = max(compare_on_examples(graph, theirs, ours, grow) for grow in (0, 3))
+    return make_check("claim", worst, limit)
 
 
 def compare_on_examples(
@@ -94,7 +117,7 @@ def verify_graph(
     """All rungs that apply to the graph, in order.
 
     Args:
-        graph: any graph; masked ≡ sliced runs where it has been sliced.
+        graph: any graph; masked ≡ sliced runs where it has been sliced, the claim where it has one.
         frames: structures; generated if None.
         seed: for the generated structures.
         steps: physical rungs to run; all by default.
@@ -108,6 +131,8 @@ def verify_graph(
         frames = generate(graph.atomistic, structures, seed=seed + 1, max_atoms=12)
     if graph.origin is not None:
         checks.append(masked_sliced_rung(graph, frames))
+    if graph.claim is not None:
+        checks.append(claim_rung(graph, frames))
     if graph.atomistic is not None and frames:
         from irprune.evaluate.potential import Potential
         from irprune.verify import run_ladder

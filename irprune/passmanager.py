@@ -197,7 +197,7 @@ def run_pipeline(
         start = time.perf_counter()
         result = p.run(graph, context)
         seconds = time.perf_counter() - start
-        graph = _recorded(result, p)
+        graph = _recorded(result, graph, p)
         if print_after is True or (not isinstance(print_after, bool) and p.name in print_after):
             sys.stderr.write(f"# after {p.text()}\n{graph}\n")
         checks: tuple[CheckLike, ...] = ()
@@ -213,13 +213,17 @@ def run_pipeline(
     return graph, PipelineReport(pipeline.text(), tuple(reports), first, before, context.results)
 
 
-def _recorded(result: G, p: Pass) -> G:
-    """The graph with the facts that the pass leaves, and the pass in its history."""
+def _recorded(result: G, before: G, p: Pass) -> G:
+    """The graph with the facts that the pass leaves, what it claims, and the pass in its history."""
     facts = frozenset((result.facts - set(p.invalidates)) | set(p.provides))
     changes: dict[str, Any] = {} if facts == result.facts else {"facts": facts}
     history = getattr(result, "history", None)
     if history is not None:
         changes["history"] = (*history, p.text())
+        if p.trait.startswith("approximate"):
+            changes["claim"] = None
+        elif result.claim is None and result.gm is not before.gm:  # type: ignore[attr-defined]
+            changes["claim"] = before
     made: G = result.replace(**changes) if changes else result
     return made
 

@@ -31,7 +31,8 @@ def slice_graph(graph: EquivariantGraph) -> EquivariantGraph:
         everything = np.ones(small.blocks.n_classes, bool)
         keep = eliminate_dead(small, everything)
         if keep.all():
-            return small.replace(origin=graph.replace(keep=selected))
+            masked = graph.replace(keep=selected)
+            return small.replace(origin=masked, claim=masked)
         small = _slice_once(small, keep)
 
 
@@ -65,7 +66,7 @@ def _slice_once(graph: EquivariantGraph, keep: BoolMask) -> EquivariantGraph:
         if node.op.startswith("call") and not _untouched(keep_here):
             _slice_node(gm, node, site, keep_here, done)
     gm.recompile()
-    sliced = graph.replace(gm=gm, keep=None, scores=None, origin=None)
+    sliced = graph.replace(gm=gm, keep=None, scores=None, origin=None, claim=None)
     _compare_types(sites, keeps, sliced)
     check_shapes(gm, sliced.sites, graph.inputs)
     return sliced

@@ -30,4 +30,4 @@ class EliminateDead(Pass):
 
         require_unselected(graph, self.name)
         small = slice_graph(graph)
-        return small.replace(origin=graph.origin or small.origin)
+        return small.replace(origin=graph.origin or small.origin, claim=graph.claim or small.claim)

@@ -44,7 +44,7 @@ class RewriteTp(Pass):
         if not (removed & ~space.fixed_classes).any():
             return graph
         small = slice_graph(graph.replace(keep=space.without(removed)))
-        return small.replace(origin=graph.origin or small.origin)
+        return small.replace(origin=graph.origin or small.origin, claim=graph.claim or small.claim)
 
 
 def _zero_paths(site: Any, graph: EquivariantGraph) -> list[int]:

@@ -78,7 +78,7 @@ def run_demo(session: Session, plan: Plan, stage: Stage) -> Outcome:
     from irprune import api
     from irprune.evaluate.metrics import compare_potentials
     from irprune.export import export
-    from irprune.ladder import masked_sliced_rung, types_rung
+    from irprune.ladder import claim_rung, masked_sliced_rung, types_rung
     from irprune.verify import run_ladder
 
     with stage(f"load and trace {plan.model}"):
@@ -98,7 +98,11 @@ def run_demo(session: Session, plan: Plan, stage: Stage) -> Outcome:
         )
     with stage("masked = sliced, in float64"):
         small = sorted(test, key=len)[:3]
-        checks: list[CheckLike] = [types_rung(pruned), masked_sliced_rung(pruned, small)]
+        checks: list[CheckLike] = [
+            types_rung(pruned),
+            masked_sliced_rung(pruned, small),
+            claim_rung(pruned, small),
+        ]
     with stage("error against the original") as progress:
         before = compare_potentials(
             api.potential(pruned), reference, test, progress=_two(progress, "pruned")

@@ -124,6 +124,7 @@ STYLES: Mapping[str, Mapping[str, Any]] = {
     },
     "plain": {"hidden": "4x0e+4x1o", "cls": "MACE", "pair_repulsion": True},
     "float32": {"hidden": "4x0e+4x1o", "dtype": torch.float32},
+    "reduced": {"hidden": "6x0e+6x1o", "use_reduced_cg": True},
 }
 """Name → arguments of ``build``."""
 

@@ -74,7 +74,9 @@ def assert_same(graph, model):
     assert float((want - got).abs().max()) <= limit * float(want.abs().max())
 
 
-@pytest.mark.parametrize("name", ["omat", "bias", "deep", "last", "plain", "float32", "agnostic"])
+@pytest.mark.parametrize(
+    "name", ["omat", "bias", "deep", "last", "plain", "float32", "agnostic", "reduced"]
+)
 def test_unpruned_is_rebuilt_exactly(name):
     graph = graph_of(name)
     model = native_model(graph)
@@ -114,6 +116,7 @@ def test_config_agrees_with_maces_own_extraction():
     [
         ("omat", "5x0e", "5x0e+5x1o+5x2e"),
         ("heads", "3x0e", "3x0e+3x1o+3x2e"),
+        ("reduced", "3x0e", "3x0e+3x1o+3x2e"),
     ],
 )
 def test_target_irreps_in_every_tier(name, irreps, message):
