@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,7 +52,7 @@ def node_costs(graph: EquivariantGraph, elements: BoolMask | None = None) -> dic
             cost = op.cost(site, space.keep_at(site, elements))
         if site.node.op in ("call_module", "get_attr"):
             if site.node.target in seen:
-                cost = Cost(0, cost.flops, cost.matmul)
+                cost = replace(cost, params=0)
             seen.add(site.node.target)
         costs[name] = cost
     return costs
@@ -73,7 +73,8 @@ def graph_stats(
     params, flops, matmul = 0, 0.0, 0.0
     for name, cost in node_costs(graph, elements).items():
         t = graph.sites[name].out
-        rows = edges if isinstance(t, IrrepsType) and t.space is Space.EDGE else 1.0
+        space = cost.space or (t.space if isinstance(t, IrrepsType) else None)
+        rows = {Space.EDGE: edges, Space.PAIR: edges / 2}.get(space, 1.0)  # type: ignore[arg-type]
         params += cost.params
         flops += cost.flops * rows
         matmul += cost.matmul * rows

@@ -9,6 +9,8 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor, fx
 
+from irprune import edges
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -112,3 +114,28 @@ class OneHot(torch.nn.Module):
 def sum_rows(terms: list[Tensor]) -> Tensor:
     """Elementwise sum of tensors of one shape."""
     return torch.sum(torch.stack(terms, dim=0), dim=0)
+
+
+@traced_whole
+def edge_lists(sender: Tensor, receiver: Tensor, nodes: Tensor, row: Tensor | None = None) -> Tensor:
+    """Edges sorted by receiver and by sender, packed (``irprune.edges``).
+
+    Args:
+        sender: [E], atom whose features an edge reads.
+        receiver: [E], atom that an edge adds to.
+        nodes: any tensor with one row per atom.
+        row: [E], row of the weights of each edge; its own number by default.
+    """
+    return edges.pack(sender, receiver, nodes.shape[0], row)
+
+
+@traced_whole
+def edge_pairs(sender: Tensor, receiver: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Edges that stand for themselves and their reverse [P], and the pair of each edge [E]."""
+    return edges.pairs(sender, receiver, vectors.detach())
+
+
+@traced_whole
+def edges_of_pairs(edge_index: Tensor, pairs: Tensor) -> Tensor:
+    """[2, P]: the edges that stand for their pair."""
+    return edge_index[:, pairs]

@@ -65,7 +65,7 @@ def _infer(gm: fx.GraphModule, site: Site, inputs: Mapping[str, Any]) -> Any:
     return op.infer(site)
 
 
-_ROWS = {Space.NODE: 4, Space.EDGE: 7, Space.GRAPH: 2, Space.ANY: 4}
+_ROWS = {Space.NODE: 4, Space.EDGE: 7, Space.PAIR: 7, Space.GRAPH: 2, Space.ANY: 4}
 
 
 def parse_input(name: str, text: str) -> IrrepsType | Other:

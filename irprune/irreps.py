@@ -40,6 +40,8 @@ class Space(str, Enum):
 
     NODE = "node"
     EDGE = "edge"
+    PAIR = "pair"
+    """An edge and its reverse."""
     GRAPH = "graph"
     ANY = "any"
 

@@ -12,10 +12,11 @@ import numpy as np
 from torch import Tensor, fx, nn
 
 from irprune.errors import IrrepsTypeError, UsageError
-from irprune.irreps import BoolMask, IrrepsType
+from irprune.irreps import BoolMask, IrrepsType, Space
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
+    from irprune.polyspec import PolySpec
 
 
 class Trait(str, Enum):
@@ -65,6 +66,8 @@ class Cost:
     params: int = 0
     flops: float = 0.0
     matmul: float = 0.0
+    space: Space | None = None
+    """What the FLOPs are counted per, where it is not the rows of the result."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,8 @@ class OpDef:
     trait: ClassVar[Trait] = Trait.EXACT
     reason: ClassVar[str] = ""
     """Why the op is approximate, where it is."""
+    row_wise: ClassVar[bool] = False
+    """Whether a row of the result depends on the same row of the operands, and on no other."""
     ties_calls: ClassVar[bool] = True
     """Whether all calls of one module keep the same blocks, as they do where it has weights."""
 
@@ -225,6 +230,20 @@ class OpDef:
 
     def build(self, spec: dict[str, Any]) -> nn.Module:
         raise UsageError(f"op {self.name} cannot be read from a graph file")
+
+    def symmetrized(self, site: Site) -> nn.Module | None:
+        """An equal module over a smaller basis; None where the op has no other basis.
+
+        Raises:
+            ExactnessError: no smaller basis gives the same function; says by how much it misses.
+        """
+        return None
+
+    def polynomial(self, site: Site) -> tuple[PolySpec, Tensor] | None:
+        """The op as a polynomial of operand 0, with weights [elements, paths, channels] that
+        operand 1, one-hot elements, chooses from; None where it is no such thing.
+        """
+        return None
 
     def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
         """A second, plain evaluation to test against; None where the call is its own reference."""
@@ -299,6 +318,10 @@ def load_builtin_ops() -> None:
         "harmonics",
         "gate",
         "radial",
+        "convolution",
+        "polynomial",
+        "elements",
+        "dense",
     ):
         importlib.import_module(f"irprune.ops.{name}")
 

@@ -53,6 +53,7 @@ class Add(OpDef):
     """``a + b``, ``a - b``: equal types, or a constant added to scalars."""
 
     name = "add"
+    row_wise = True
     targets = (
         operator.add, operator.iadd, operator.sub, torch.add, torch.sub,
         "method:add", "method:add_", "method:sub",
@@ -98,6 +99,7 @@ class Multiply(OpDef):
     """``a * b``, ``a / b``: irreps with a scalar per row, a constant, or scalars with scalars."""
 
     name = "mul"
+    row_wise = True
     targets = (
         operator.mul, operator.truediv, torch.mul, torch.div, "method:mul", "method:div",
     )  # fmt: skip
@@ -256,6 +258,7 @@ class OddFunction(ScalarFunction):
     """Functions of a scalar with f(0) = 0."""
 
     name = "scalar-function"
+    row_wise = True
     targets = (
         torch.sin, torch.tanh, torch.relu, torch.abs, torch.sqrt, torch.square,
         torch.nn.functional.silu, torch.nn.functional.relu, torch.nn.functional.tanh,
@@ -285,6 +288,7 @@ class OffsetFunction(ScalarFunction):
     """Functions of a scalar with f(0) ≠ 0: a dead input is a constant, not a zero."""
 
     name = "offset-function"
+    row_wise = True
     targets = (
         torch.exp, torch.cos, torch.sigmoid, torch.nn.functional.softplus,
         torch.nn.functional.sigmoid, torch.reciprocal,
@@ -298,6 +302,7 @@ class Power(ScalarFunction):
     """``x ** n`` with a constant exponent."""
 
     name = "pow"
+    row_wise = True
     targets = (operator.pow, torch.pow, "method:pow")
     at_zero = staticmethod(lambda site: isinstance(e := site.node.args[1], (int, float)) and e > 0)
 
@@ -307,6 +312,7 @@ class Negate(OpDef):
     """``-x``, and copies that change nothing."""
 
     name = "neg"
+    row_wise = True
     targets = (
         operator.neg, torch.neg, "method:neg", "method:contiguous", "method:clone", torch.clone,
         "method:to", "method:float", "method:double", "torch.nn.modules.linear.Identity",
@@ -353,6 +359,7 @@ class Norm(OpDef):
     """|x| of a single irrep per row: a scalar."""
 
     name = "norm"
+    row_wise = True
     targets = (torch.linalg.norm, torch.linalg.vector_norm, torch.norm, "method:norm")
 
     def infer(self, site: Site) -> Any:
@@ -383,6 +390,7 @@ class SumRows(OpDef):
     """The sum of several scalars per row."""
 
     name = "sum-rows"
+    row_wise = True
     targets = (sum_rows,)
 
     def infer(self, site: Site) -> Any:

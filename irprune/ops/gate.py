@@ -75,6 +75,7 @@ class Activation(OpDef):
     """``e3nn.nn.Activation``: a function on each scalar segment."""
 
     name = "activation"
+    row_wise = True
     targets = ("e3nn.nn._activation.Activation",)
 
     def infer(self, site: Site) -> Any:
@@ -190,6 +191,7 @@ class Gate(GateLike):
     """``e3nn.nn.Gate``."""
 
     name = "gate"
+    row_wise = True
     targets = ("e3nn.nn._gate.Gate",)
 
     def infer(self, site: Site) -> Any:

@@ -222,6 +222,7 @@ class Unsqueeze(Passing):
     """[rows] → [rows, 1]."""
 
     name = "unsqueeze"
+    row_wise = True
     targets = (torch.unsqueeze, "method:unsqueeze")
 
     def infer(self, site: Site) -> Any:
@@ -238,6 +239,7 @@ class ViewColumn(Passing):
     """``x.view(-1, 1)`` of one scalar per row: [rows] → [rows, 1]."""
 
     name = "view-column"
+    row_wise = True
     targets = ("method:view", "method:reshape", torch.reshape)
 
     def infer(self, site: Site) -> Any:
@@ -257,6 +259,7 @@ class Squeeze(Passing):
     """[rows, 1] → [rows]."""
 
     name = "squeeze"
+    row_wise = True
     targets = (torch.squeeze, "method:squeeze")
 
     def infer(self, site: Site) -> Any:
@@ -273,6 +276,7 @@ class Concatenate(OpDef):
     """``torch.cat`` along the last axis."""
 
     name = "concat"
+    row_wise = True
     targets = (torch.cat, torch.concat, torch.concatenate)
 
     def infer(self, site: Site) -> Any:

@@ -57,6 +57,7 @@ class Linear(OpDef):
     """Mixes the copies of each irrep: every input copy reaches every output copy of a path."""
 
     name = "linear"
+    row_wise = True
     targets = ("e3nn.o3._linear.Linear",)
     trait = Trait.EXACT_WITH_FOLD
 
@@ -248,6 +249,7 @@ class TorchLinear(OpDef):
     """``torch.nn.Linear`` on scalars."""
 
     name = "torch-linear"
+    row_wise = True
     targets = ("torch.nn.modules.linear.Linear",)
 
     def infer(self, site: Site) -> Any:

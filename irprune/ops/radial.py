@@ -32,6 +32,7 @@ class FullyConnectedNet(OpDef):
     """Scalars → scalars through hidden layers; ``hidden{i}`` are its neurons."""
 
     name = "fully-connected-net"
+    row_wise = True
     targets = ("e3nn.nn._fc.FullyConnectedNet",)
     trait = Trait.EXACT_WITH_FOLD
 

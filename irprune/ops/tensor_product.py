@@ -91,6 +91,7 @@ class TensorProduct(OpDef):
     """x1 ⊗ x2 over a list of paths; weights inside, or as a third operand per row."""
 
     name = "tensor-product"
+    row_wise = True
     targets = ("e3nn.o3._tensor_product._tensor_product.TensorProduct",)
     trait = Trait.EXACT_WITH_FOLD
 
@@ -337,6 +338,7 @@ class TensorSquare(OpDef):
     """``e3nn.o3.TensorSquare``: typed, but frozen; both factors are the same value."""
 
     name = "tensor-square"
+    row_wise = True
     targets = ("e3nn.o3._tensor_product._sub.TensorSquare",)
 
     def infer(self, site: Site) -> Any:

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from irprune.errors import ExactnessError, IrrepsTypeError
-from irprune.families.mace import contraction
+from irprune.families.mace import contraction, symmetric
 from irprune.irreps import BoolMask, IrrepsType, Layout
 from irprune.ops.base import Cost, Keep, OpDef, Site, Trait, register_op
+from irprune.polyspec import PolySpec
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
@@ -72,6 +73,7 @@ class SymmetricContraction(OpDef):
     """
 
     name = "mace-contraction"
+    row_wise = True
     targets = ("mace.modules.symmetric_contraction.SymmetricContraction",)
     trait = Trait.EXACT_WITH_FOLD
 
@@ -212,6 +214,16 @@ class SymmetricContraction(OpDef):
         out = site.module(*args)
         widths = torch.tensor([s.mul * s.dim for s in site.result], device=out.device)
         return out * axes["order_out"].to(out.dtype).repeat_interleave(widths)
+
+    def symmetrized(self, site: Site) -> nn.Module | None:
+        m: Any = site.module
+        parts = [symmetric.reduce(t, site.where) for t in contraction.read(m)]
+        return contraction.assemble(str(m.irreps_in), str(m.irreps_out), parts)
+
+    def polynomial(self, site: Site) -> tuple[PolySpec, Tensor] | None:
+        m: Any = site.module
+        orders = tuple((ir.l, ir.p) for _, ir in m.irreps_in)
+        return symmetric.polynomial(contraction.read(m), orders)
 
     def spec(self, module: nn.Module) -> dict[str, Any]:
         m: Any = module

@@ -19,6 +19,7 @@ from irprune.families.mace.functional import ones_column, pair_item
 from irprune.families.mace.library import import_mace
 from irprune.irreps import BoolMask, IrrepsType, Layout, Segment, Space
 from irprune.ops.base import Cost, Keep, OpDef, Other, Site, register_op
+from irprune.ops.frozen import Frozen
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
@@ -26,46 +27,12 @@ if TYPE_CHECKING:
 Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 
 
-def all_of(masks: Sequence[BoolMask | None]) -> list[BoolMask | None]:
-    """Every unit of every operand is read."""
-    return [None if m is None else np.ones_like(m) for m in masks]
-
-
-class Frozen(OpDef):
-    """Base of leaves whose operands and results stay whole."""
-
-    why = "kept whole"
-
-    def couple(self, site: Site, c: Coupler) -> None:
-        for i in range(len(site.operands)):
-            c.fixed(c.operand(i), self.why)
-        c.fixed(c.out, self.why)
-
-    def nonzero(
-        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
-    ) -> BoolMask | None:
-        return np.ones(site.out.n_units, bool) if isinstance(site.out, IrrepsType) else None
-
-    def needed(
-        self,
-        site: Site,
-        need: BoolMask | None,
-        nz: Sequence[BoolMask | None],
-        axes: dict[str, BoolMask],
-    ) -> Needs:
-        return all_of(nz), {}
-
-    def slice(self, site: Site, keep: Keep) -> nn.Module | None:
-        if any(m is not None and not m.all() for m in (*keep.operands, keep.out)):
-            raise ExactnessError(f"{site.where} is kept whole ({self.why}), but the mask cuts it")
-        return site.module
-
-
 @register_op
 class ReshapeIrreps(OpDef):
     """[N, Σ k(2l+1)] → [N, k, Σ(2l+1)]: the layout that a contraction takes."""
 
     name = "mace-reshape"
+    row_wise = True
     targets = ("mace.modules.irreps_tools.reshape_irreps",)
 
     def infer(self, site: Site) -> Any:
@@ -242,6 +209,7 @@ class AtomicEnergies(Frozen):
     """Isolated-atom energies of each element, one column per head."""
 
     name = "mace-atomic-energies"
+    row_wise = True
     targets = ("mace.modules.blocks.AtomicEnergiesBlock",)
     why = "isolated-atom energies"
 

@@ -1,0 +1,157 @@
+"""Kernel backends: what evaluates the specs of a graph, how one is chosen, and who declined.
+
+Backends register themselves through the entry-point group ``irprune.kernels``; the reference, plain
+torch, is always there. A choice is never silent: each spec keeps its log (``choice``), and a backend
+that should have served and cannot says so once on stderr.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from irprune.edges import unpack
+from irprune.errors import UsageError
+from irprune.pathspec import PathSpec
+from irprune.polyspec import PolySpec
+
+GROUP = "irprune.kernels"
+Spec = PathSpec | PolySpec
+Kernel = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Decline:
+    """Why a backend does not serve a spec."""
+
+    backend: str
+    reason: str
+    loud: bool = False
+    """Whether users should hear of it: the backend is meant for this device and cannot run."""
+
+    def __str__(self) -> str:
+        return f"{self.backend}: {self.reason}"
+
+
+class Backend:
+    """Evaluates specs on some devices. Subclasses are found by entry points."""
+
+    name: ClassVar[str]
+    rank: ClassVar[int] = 0
+    """The backend of the highest rank that does not decline is taken."""
+
+    def supports(self, spec: Spec, device: torch.device, dtype: torch.dtype) -> Decline | None:
+        """None if it can, else why not."""
+        raise NotImplementedError
+
+    def kernel(self, spec: Spec) -> Kernel:
+        """A function of tensors, differentiable twice.
+
+        Of a PathSpec: (x [N, in1], y [E, in2], w [rows, weights], edges packed) → [N, out], with the
+        edges of ``irprune.edges.pack``. Of a PolySpec: (x [N, inputs], w [N, paths, K]) → [N, outputs].
+        """
+        raise NotImplementedError
+
+
+class Reference(Backend):
+    """The specs' own evaluation, in torch, anywhere."""
+
+    name: ClassVar[str] = "reference"
+    rank: ClassVar[int] = -1
+
+    def supports(self, spec: Spec, device: torch.device, dtype: torch.dtype) -> Decline | None:
+        return None
+
+    def kernel(self, spec: Spec) -> Kernel:
+        return functools.partial(convolve, spec) if isinstance(spec, PathSpec) else spec.evaluate
+
+
+def convolve(spec: PathSpec, x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> Tensor:
+    """Gather, product and scatter of a PathSpec, one after the other."""
+    lists = unpack(edges, x.shape[0])
+    messages = spec.evaluate(x[lists.sender], y, w[lists.row])
+    return x.new_zeros(x.shape[0], spec.dims[2]).index_add(0, lists.receiver, messages)
+
+
+@functools.lru_cache(maxsize=1)
+def backends() -> dict[str, Backend]:
+    """Every backend by name, the highest rank first."""
+    found: list[Backend] = [Reference()]
+    found += [entry.load()() for entry in entry_points(group=GROUP)]
+    return {b.name: b for b in sorted(found, key=lambda b: -b.rank)}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which backend serves a spec, and who declined before it."""
+
+    backend: str
+    declined: tuple[Decline, ...]
+
+    def __str__(self) -> str:
+        why = f" ({'; '.join(map(str, self.declined))})" if self.declined else ""
+        return self.backend + why
+
+
+def choose(
+    spec: Spec, device: torch.device, dtype: torch.dtype, wanted: str = "auto"
+) -> Choice:
+    """The backend that will serve a spec.
+
+    Raises:
+        UsageError: ``wanted`` is not known, or declines.
+    """
+    known = backends()
+    if wanted != "auto":
+        if wanted not in known:
+            raise UsageError(f"no backend is called {wanted!r}; known are {', '.join(known)}")
+        refusal = known[wanted].supports(spec, device, dtype)
+        if refusal is not None:
+            raise UsageError(f"the backend that was asked for declines: {refusal}")
+        return Choice(wanted, ())
+    declined = []
+    for name, backend in known.items():
+        refusal = backend.supports(spec, device, dtype)
+        if refusal is None:
+            return Choice(name, tuple(declined))
+        declined.append(refusal)
+    raise AssertionError("the reference backend never declines")
+
+
+_told: set[str] = set()
+
+
+@functools.lru_cache(maxsize=4096)
+def _kernel(spec: Spec, device: torch.device, dtype: torch.dtype, wanted: str) -> Kernel:
+    choice = choose(spec, device, dtype, wanted)
+    for refusal in choice.declined:
+        if refusal.loud and str(refusal) not in _told:
+            _told.add(str(refusal))
+            sys.stderr.write(f"irprune: slower {choice.backend} kernels are used ({refusal})\n")
+    return backends()[choice.backend].kernel(spec)
+
+
+def kernel_for(spec: Spec, like: Tensor, wanted: str = "auto") -> Kernel:
+    """The function that evaluates a spec on tensors like this one."""
+    return _kernel(spec, like.device, like.dtype, wanted)
+
+
+_SPECS: dict[str, Any] = {}
+
+
+def remember(spec: Spec) -> str:
+    """Makes a spec known under its key, by which custom operators name it."""
+    _SPECS[spec.key] = spec
+    return spec.key
+
+
+def recall(key: str) -> Any:
+    """The spec that was made known under a key."""
+    return _SPECS[key]

@@ -1,0 +1,103 @@
+"""Edges in the orders that kernels walk them: by receiver and by sender, packed into one tensor.
+
+The packed tensor is int64 and holds, for E edges and N atoms: senders [E], receivers [E], the row of
+weights of each edge [E], edges by receiver [E] and where each atom's begin [N + 1], edges by sender
+[E] and where each atom's begin [N + 1], and whether an edge is the first by sender that uses its row
+of weights [E].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeLists:
+    """The parts of a packed tensor, as views."""
+
+    sender: Tensor
+    receiver: Tensor
+    row: Tensor
+    by_receiver: Tensor
+    receiver_ends: Tensor
+    by_sender: Tensor
+    sender_ends: Tensor
+    first: Tensor
+
+
+def pack(sender: Tensor, receiver: Tensor, n: int, row: Tensor | None = None) -> Tensor:
+    """Sorts edges and packs them.
+
+    Args:
+        sender: [E], atom whose features an edge reads.
+        receiver: [E], atom that an edge adds to.
+        n: number of atoms.
+        row: [E], row of the weights that an edge uses; its own number by default. At most two
+            edges share one.
+    """
+    count = sender.shape[0]
+    if row is None:
+        row = torch.arange(count, device=sender.device)
+    parts = [sender, receiver, row]
+    for ends in (receiver, sender):
+        order = torch.argsort(ends, stable=True)
+        starts = torch.zeros(n + 1, dtype=torch.int64, device=ends.device)
+        starts[1:] = torch.bincount(ends, minlength=n).cumsum(0)
+        parts += [order, starts]
+    order = parts[5]
+    first = torch.full((count,), count, dtype=torch.int64, device=sender.device)
+    place = torch.arange(count, device=sender.device)
+    first.scatter_reduce_(0, row[order], place, reduce="amin")
+    mine = torch.empty_like(place)
+    mine[order] = place
+    parts.append((first[row] == mine).to(torch.int64))
+    return torch.cat(parts)
+
+
+def unpack(edges: Tensor, n: int) -> EdgeLists:
+    """The parts of a packed tensor for ``n`` atoms."""
+    count = (edges.shape[0] - 2 * (n + 1)) // 6
+    sizes = [count, count, count, count, n + 1, count, n + 1, count]
+    return EdgeLists(*edges.split(sizes))
+
+
+def pairs(sender: Tensor, receiver: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Edges and their reverses, so that what depends on the distance alone is computed once.
+
+    Two edges belong together where sender and receiver are exchanged and the vectors are exact
+    negatives. An edge without its reverse stands alone.
+
+    Args:
+        sender: [E].
+        receiver: [E].
+        vectors: [E, 3] Å.
+
+    Returns:
+        The edges that stand for their pair, [P], and for each edge the number of its pair, [E].
+    """
+    count = sender.shape[0]
+    flip = sender > receiver
+    loops = sender == receiver
+    for axis in range(3):  # of an atom and its own images: by the sign of the first non-zero
+        undecided = loops & (vectors[:, :axis] == 0).all(dim=1)
+        flip = flip | (undecided & (vectors[:, axis] < 0))
+    low, high = torch.minimum(sender, receiver), torch.maximum(sender, receiver)
+    canonical = torch.where(flip.unsqueeze(1), -vectors, vectors) + 0.0  # -0.0 is 0.0
+    order = torch.arange(count, device=sender.device)
+    for key in (flip, canonical[:, 2], canonical[:, 1], canonical[:, 0], high, low):
+        order = order[torch.argsort(key[order], stable=True)]
+    same = torch.zeros(count, dtype=torch.bool, device=sender.device)
+    if count > 1:
+        a, b = order[:-1], order[1:]
+        same[1:] = (
+            (low[a] == low[b])
+            & (high[a] == high[b])
+            & (canonical[a] == canonical[b]).all(dim=1)
+            & (flip[a] != flip[b])
+        )
+    number = torch.empty_like(order)
+    number[order] = (~same).cumsum(0) - 1
+    return order[~same], number

@@ -1,0 +1,91 @@
+"""What depends on the element of an atom: rows of a table, and linear maps chosen by it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from irprune.irreps import IrrepsType
+from irprune.layers.convolution import species_rows
+
+
+class ElementTable(nn.Module):
+    """A row per element, computed once where a network computed it for every atom."""
+
+    def __init__(self, elements: int, irreps: str, rows: bool = False) -> None:
+        super().__init__()
+        self.irreps = irreps
+        self.rows = rows
+        """Whether the value has no feature axis: [N] instead of [N, dim]."""
+        dim = IrrepsType.parse(irreps).dim
+        self.table = nn.Parameter(torch.zeros(elements, *(() if rows else (dim,))))
+
+    def forward(self, species: Tensor) -> Tensor:
+        return species_rows(self.table, species)
+
+    def extra_repr(self) -> str:
+        return f"{self.table.shape[0]} elements, {self.irreps}"
+
+
+class ElementLinear(nn.Module):
+    """A linear map of each irrep whose weights depend on the element of the atom.
+
+    ``paths`` couple segment ``i`` of the input with segment ``o`` of the result, of the same irrep.
+    The factors of the original are in the weights. Atoms are taken element by element.
+    """
+
+    def __init__(
+        self,
+        elements: int,
+        irreps_in: str,
+        irreps_out: str,
+        paths: tuple[tuple[int, int], ...],
+    ) -> None:
+        super().__init__()
+        self.irreps_in, self.irreps_out = irreps_in, irreps_out
+        self.paths = paths
+        self.inputs = IrrepsType.parse(irreps_in).segments
+        self.outputs = IrrepsType.parse(irreps_out).segments
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.zeros(elements, self.inputs[i].mul, self.outputs[o].mul))
+            for i, o in paths
+        )
+        """For each path [S, copies in, copies out]."""
+
+    def forward(self, x: Tensor, species: Tensor) -> Tensor:
+        """[N, dim out] from x [N, dim in] and species [N]."""
+        present = torch.unique(species)
+        if present.shape[0] == 1:
+            return self._one(x, int(present[0]))
+        rows = [(species == s).nonzero().squeeze(1) for s in present]
+        parts = [self._one(x[r], int(s)) for r, s in zip(rows, present, strict=True)]
+        if not parts:
+            return x.new_zeros(0, sum(s.mul * s.dim for s in self.outputs))
+        back = torch.argsort(torch.cat(rows))
+        return torch.cat(parts)[back]
+
+    def _one(self, x: Tensor, element: int) -> Tensor:
+        sizes = [s.mul * s.dim for s in self.inputs]
+        parts = x.split(sizes, dim=1)
+        out: list[Tensor | None] = [None] * len(self.outputs)
+        for (i, o), weight in zip(self.paths, self.weights, strict=True):
+            term = mix(parts[i], weight[element], self.inputs[i].dim)
+            have = out[o]
+            out[o] = term if have is None else have + term
+        filled = [
+            x.new_zeros(x.shape[0], s.mul * s.dim) if part is None else part
+            for part, s in zip(out, self.outputs, strict=True)
+        ]
+        return filled[0] if len(filled) == 1 else torch.cat(filled, dim=1)
+
+    def extra_repr(self) -> str:
+        return f"{self.irreps_in} -> {self.irreps_out}, {self.weights[0].shape[0]} elements"
+
+
+def mix(x: Tensor, weight: Tensor, dim: int) -> Tensor:
+    """Copies of one irrep mixed: [N, mul·dim] and [mul, copies] → [N, copies·dim]."""
+    if dim == 1:
+        return torch.mm(x, weight)
+    n, mul = x.shape[0], weight.shape[0]
+    columns = x.reshape(n, mul, dim).transpose(1, 2).reshape(n * dim, mul)
+    return torch.mm(columns, weight).reshape(n, dim, -1).transpose(1, 2).reshape(n, -1)

@@ -1,0 +1,136 @@
+"""PolySpec: an equivariant polynomial per channel, as a value that can be printed and evaluated.
+
+MACE's symmetric contraction is one: for every channel the same polynomials of the 2l+1 components
+of its messages, weighted per node.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from irprune.irreps import IrrepsType, Segment
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Term = tuple[int, int, tuple[int, ...], float]
+"""(component of the result, path, components of the input in ascending order, coefficient)."""
+
+
+@dataclass(frozen=True)
+class PolySpec:
+    """out[k, c] = Σ over terms (c, p, α, a) of a w[p, k] Π_{i ∈ α} x[k, i], for every channel k.
+
+    ``inputs`` and ``outputs`` have one segment of ``channels`` copies per order. Values are flat
+    ``mul_ir`` rows: x [rows, inputs], w [rows, n_paths, channels], result [rows, outputs].
+    Components are numbered through all orders of one channel.
+    """
+
+    channels: int
+    inputs: tuple[tuple[int, int], ...]
+    """(l, p) of each order."""
+    outputs: tuple[tuple[int, int], ...]
+    n_paths: int
+    terms: tuple[Term, ...]
+
+    @property
+    def irreps_in(self) -> str:
+        return _irreps(self.channels, self.inputs)
+
+    @property
+    def irreps_out(self) -> str:
+        return _irreps(self.channels, self.outputs)
+
+    @cached_property
+    def dims(self) -> tuple[int, int]:
+        """Components of one channel: input, result."""
+        a, b = (sum(2 * order + 1 for order, _ in s) for s in (self.inputs, self.outputs))
+        return a, b
+
+    @property
+    def degree(self) -> int:
+        return max((len(t[2]) for t in self.terms), default=0)
+
+    def flops(self) -> float:
+        """Multiply-adds times two per row: weights onto coefficients, then Horner's scheme."""
+        monomials = {(t[0], t[2]) for t in self.terms}
+        return 2.0 * self.channels * (len(self.terms) + len(monomials))
+
+    def evaluate(self, x: Tensor, w: Tensor) -> Tensor:
+        """The oracle, degree by degree. Differentiable any number of times."""
+        import torch
+
+        parts = x.new_zeros(self.dims[1], x.shape[0], self.channels)
+        columns = self.columns(x)
+        for degree in sorted({len(t[2]) for t in self.terms}):
+            terms = [t for t in self.terms if len(t[2]) == degree]
+            value = columns.new_ones(len(terms), *columns.shape[1:])
+            for position in range(degree):
+                value = value * columns[torch.tensor([t[2][position] for t in terms])]
+            factor = value.new_tensor([t[3] for t in terms]).reshape(-1, 1, 1)
+            weight = w.transpose(0, 1)[torch.tensor([t[1] for t in terms])]
+            parts = parts.index_add(0, torch.tensor([t[0] for t in terms]), factor * weight * value)
+        out, at = [], 0
+        for order, _ in self.outputs:
+            block = parts[at : at + 2 * order + 1]
+            out.append(block.permute(1, 2, 0).reshape(x.shape[0], -1))
+            at += 2 * order + 1
+        return torch.cat(out, dim=1)
+
+    def columns(self, x: Tensor) -> Tensor:
+        """Rows of x, taken apart into components: [Σ(2l+1), rows, channels]."""
+        import torch
+
+        out, at = [], 0
+        for order, _ in self.inputs:
+            size = self.channels * (2 * order + 1)
+            block = x[:, at : at + size].reshape(x.shape[0], self.channels, 2 * order + 1)
+            out.append(block.permute(2, 0, 1))
+            at += size
+        return torch.cat(out)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "channels": self.channels,
+            "inputs": [list(i) for i in self.inputs],
+            "outputs": [list(o) for o in self.outputs],
+            "paths": self.n_paths,
+            "terms": [[c, p, list(a), v] for c, p, a, v in self.terms],
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> PolySpec:
+        return cls(
+            int(value["channels"]),
+            tuple((int(a), int(b)) for a, b in value["inputs"]),
+            tuple((int(a), int(b)) for a, b in value["outputs"]),
+            int(value["paths"]),
+            tuple(
+                (int(c), int(p), tuple(int(i) for i in a), float(v))
+                for c, p, a, v in value["terms"]
+            ),
+        )
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of everything in the value: what caches go by."""
+        text = json.dumps(self.to_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        monomials = {t[2] for t in self.terms}
+        return (
+            f"{self.irreps_in} -> {self.irreps_out}, {self.key}\n"
+            f"  {self.n_paths} paths, {len(monomials)} monomials of degree up to {self.degree},"
+            f" {len(self.terms)} terms"
+        )
+
+
+def _irreps(channels: int, orders: Sequence[tuple[int, int]]) -> str:
+    segments = tuple(Segment(channels, order, parity) for order, parity in orders)
+    return IrrepsType(segments).irreps

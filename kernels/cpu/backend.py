@@ -1,0 +1,54 @@
+"""The backend of generated C++."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from irprune.backends import Backend, Decline, Kernel, Spec, remember
+from irprune.kernels.cpu.compiler import CompilerError, find_compiler, library
+from irprune.pathspec import PathSpec
+
+
+class Cpu(Backend):
+    """Serves every spec on the CPU in float32 and float64, where a C++ compiler is found."""
+
+    name: ClassVar[str] = "cpu"
+    rank: ClassVar[int] = 10
+
+    def supports(self, spec: Spec, device: torch.device, dtype: torch.dtype) -> Decline | None:
+        if device.type != "cpu":
+            return Decline(self.name, f"runs on the CPU, the tensors are on {device.type}")
+        if dtype not in (torch.float32, torch.float64):
+            return Decline(self.name, f"float32 and float64 only, got {dtype}")
+        if find_compiler() is None:
+            return Decline(self.name, "no C++ compiler on the path and none in CXX", loud=True)
+        try:
+            library(PROBE)
+        except CompilerError as error:
+            return Decline(self.name, str(error), loud=True)
+        return None
+
+    def kernel(self, spec: Spec) -> Kernel:
+        from irprune.kernels.cpu import ops
+
+        key = remember(spec)
+        if isinstance(spec, PathSpec):
+
+            def convolution(x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> Tensor:
+                made: Tensor = ops.convolution(x, y, w, edges, key)
+                return made
+
+            return convolution
+
+        def polynomial(x: Tensor, w: Tensor) -> Tensor:
+            made: Tensor = ops.polynomial(x, w, key)
+            return made
+
+        return polynomial
+
+
+PROBE = 'extern "C" int probe() { int n = 0;\n#pragma omp parallel\n{ n = 1; }\nreturn n; }\n'
+"""The smallest program: shows whether the compiler that is there works."""

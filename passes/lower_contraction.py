@@ -1,0 +1,96 @@
+"""lower-contraction: a contraction as the sparse polynomial that it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from irprune.passmanager import Pass, PassContext
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from irprune.graph import EquivariantGraph
+    from irprune.ops.base import Site
+
+
+@dataclass(frozen=True)
+class LowerContraction(Pass):
+    """Replaces symmetric contractions by polynomials with weights gathered by element.
+
+    What cannot be lowered stays as it is and is named, with the reason, in the results.
+    """
+
+    name: ClassVar[str] = "lower-contraction"
+    summary: ClassVar[str] = "symmetric contractions as sparse polynomials"
+    trait: ClassVar[str] = "exact"
+    provides: ClassVar[tuple[str, ...]] = ("lowered",)
+    invalidates: ClassVar[tuple[str, ...]] = ("scores",)
+
+    def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
+        """The graph with polynomials; ``context.results["lower-contraction"]`` says what stayed.
+
+        Raises:
+            PipelineError: blocks are selected and not removed.
+        """
+        import torch
+
+        from irprune.errors import LegalityError
+        from irprune.layers.polynomial import ElementPolynomial
+        from irprune.ops.base import op_of_node
+        from irprune.rewriting import Rewriting, path_like
+        from irprune.slicing import require_unselected
+
+        require_unselected(graph, self.name)
+        edit, stayed = Rewriting(graph), {}
+        for name, site in graph.sites.items():
+            op = op_of_node(site.node, site.module) if site.module is not None else None
+            lowered = None if op is None else op.polynomial(site)
+            if lowered is None:
+                continue
+            try:
+                species = _species(graph, site)
+                source = _flat(graph, site)
+            except LegalityError as error:
+                stayed[name] = str(error)
+                continue
+            spec, weight = lowered
+            module = ElementPolynomial(spec, int(weight.shape[0]))
+            module.weight = torch.nn.Parameter(weight.detach().clone(), requires_grad=False)
+            node = edit.node(site.node)
+            path = f"{path_like(node)}_polynomial"
+            made = edit.module(node, path, module, (edit.node(source), edit.node(species)))
+            edit.replace(node, made)
+        context.results[self.name] = stayed
+        return edit.done()
+
+
+def _species(graph: EquivariantGraph, site: Site) -> fx.Node:
+    """The element index behind the one-hot operand.
+
+    Raises:
+        LegalityError: the operand is something else.
+    """
+    from irprune.errors import LegalityError
+    from irprune.functional import OneHot
+
+    source = graph.sites[site.operands[1].name]
+    if not isinstance(source.module, OneHot):
+        raise LegalityError(f"its weights are chosen by {source.node.name}, not one-hot elements")
+    return source.operands[0]
+
+
+def _flat(graph: EquivariantGraph, site: Site) -> Any:
+    """What the reshaping before the contraction was given.
+
+    Raises:
+        LegalityError: nothing reshapes.
+    """
+    from irprune.errors import LegalityError
+    from irprune.irreps import IrrepsType, Layout
+
+    source = graph.sites[site.operands[0].name]
+    t = source.types[0] if source.types else None
+    if len(source.operands) != 1 or not isinstance(t, IrrepsType) or t.layout is not Layout.MUL_IR:
+        raise LegalityError(f"its message comes from {source.node.name}, which does not reshape it")
+    return source.operands[0]

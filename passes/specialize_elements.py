@@ -1,0 +1,139 @@
+"""specialize-elements: only the elements that a system has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from irprune.passmanager import Pass, PassContext
+
+if TYPE_CHECKING:
+    from irprune.graph import EquivariantGraph
+
+
+@dataclass(frozen=True)
+class SpecializeElements(Pass):
+    """Keeps the rows of the elements that are named; exact on them, an error on any other."""
+
+    elements: str
+    """Chemical symbols with bars between them, such as ``H|C|O``."""
+
+    name: ClassVar[str] = "specialize-elements"
+    summary: ClassVar[str] = "only the weights of some elements"
+    trait: ClassVar[str] = "exact"
+    provides: ClassVar[tuple[str, ...]] = ("lowered",)
+    invalidates: ClassVar[tuple[str, ...]] = ("scores",)
+
+    def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
+        """The graph for these elements.
+
+        Raises:
+            UsageError: an element that the model does not know, or a network without elements.
+            LegalityError: a node that cannot be cut to some elements; names it.
+        """
+        from dataclasses import replace
+
+        import torch
+
+        from irprune.errors import UsageError
+        from irprune.rewriting import Rewriting
+        from irprune.slicing import require_unselected
+
+        require_unselected(graph, self.name)
+        if graph.atomistic is None:
+            raise UsageError(f"{self.name}: this network does not run on atoms")
+        known = list(graph.atomistic.symbols)
+        wanted = [s.strip() for s in self.elements.split("|") if s.strip()]
+        unknown = [s for s in wanted if s not in known]
+        if unknown or not wanted:
+            raise UsageError(
+                f"{self.name}: the model does not know {', '.join(unknown) or 'no elements'};"
+                f" it knows {', '.join(known)}"
+            )
+        rows = sorted({known.index(s) for s in wanted})
+        if len(rows) == len(known):
+            return graph
+        edit = Rewriting(graph)
+        index = torch.tensor(rows)
+        for site in graph.sites.values():
+            _cut(graph, edit, site, index)
+        numbers = tuple(graph.atomistic.atomic_numbers[r] for r in rows)
+        edit.changed = True
+        return edit.done(atomistic=replace(graph.atomistic, atomic_numbers=numbers), origin=None)
+
+
+def _cut(graph: Any, edit: Any, site: Any, rows: Any) -> None:
+    """Cuts one node: modules that choose by element, and parameters that elements index.
+
+    Raises:
+        LegalityError: a node that reads elements and cannot be cut.
+    """
+    import copy
+
+    import torch
+
+    from irprune.errors import LegalityError
+    from irprune.functional import OneHot
+    from irprune.irreps import IrrepsType
+    from irprune.layers.elements import ElementLinear, ElementTable
+    from irprune.layers.polynomial import ElementPolynomial
+    from irprune.ops.base import Other, op_of_node
+
+    def pick(parameter: Any) -> Any:
+        return torch.nn.Parameter(parameter.detach()[rows].clone(), requires_grad=False)
+
+    m = site.module
+    if m is not None and isinstance(m, (OneHot, ElementTable, ElementLinear, ElementPolynomial)):
+        small: Any = copy.deepcopy(edit.gm.get_submodule(str(site.node.target)))
+        if isinstance(m, OneHot):
+            small.n = len(rows)
+        elif isinstance(m, ElementTable):
+            small.table = pick(small.table)
+        elif isinstance(m, ElementPolynomial):
+            small.weight = pick(small.weight)
+        else:
+            small.weights = torch.nn.ParameterList(pick(w) for w in small.weights)
+        parent, _, name = str(site.node.target).rpartition(".")
+        edit.gm.get_submodule(parent)._modules[name] = small
+        return
+    op = op_of_node(site.node, m) if site.node.op.startswith("call") else None
+    for operand, t in zip(site.operands, site.types, strict=True):
+        onehot = graph.sites[operand.name].module
+        if isinstance(onehot, OneHot) and not (op is not None and op.name in READS_ONEHOT):
+            raise LegalityError(
+                f"specialize-elements: {site.where} reads one-hot elements; run fold-onehot and"
+                " lower-contraction before it"
+            )
+        if isinstance(t, Other) and t.kind == "param" and _by_species(graph, site, operand):
+            owner, _, leaf = str(operand.target).rpartition(".")
+            module = edit.gm.get_submodule(owner)
+            _set(module, leaf, pick)
+    del IrrepsType
+
+
+READS_ONEHOT = frozenset({"mace-radial-embedding", "mace-zbl"})
+"""Ops that take the element from a one-hot row and look it up in the model's atomic numbers."""
+
+
+def _by_species(graph: Any, site: Any, operand: Any) -> bool:
+    from irprune.ops.base import Other, op_of_node
+
+    op = op_of_node(site.node, site.module) if site.node.op.startswith("call") else None
+    if op is None:
+        return False
+    if op.name in READS_ONEHOT:
+        return True
+    others = [t for o, t in zip(site.operands, site.types, strict=True) if o is not operand]
+    return op.name == "getitem" and any(
+        isinstance(t, Other) and t.kind == "index" and t.rows == "node" for t in others
+    )
+
+
+def _set(module: Any, leaf: str, pick: Any) -> None:
+    import torch
+
+    value = getattr(module, leaf)
+    if isinstance(value, torch.nn.Parameter):
+        setattr(module, leaf, pick(value))
+    else:
+        module.register_buffer(leaf, pick(value).detach())
