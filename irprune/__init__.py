@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from irprune.api import calculator, evaluate, load, potential, prune, run
+    from irprune.api import calculator, evaluate, load, optimize, potential, prune, run
     from irprune.graph import EquivariantGraph
     from irprune.irreps import IrrepsType
     from irprune.ops.base import OpDef, register_op
@@ -22,6 +22,7 @@ _WHERE = {
     "load": "irprune.api",
     "run": "irprune.api",
     "prune": "irprune.api",
+    "optimize": "irprune.api",
     "evaluate": "irprune.api",
     "potential": "irprune.api",
     "calculator": "irprune.api",
@@ -44,6 +45,7 @@ __all__ = [
     "calculator",
     "evaluate",
     "load",
+    "optimize",
     "potential",
     "prune",
     "register_op",

@@ -172,6 +172,39 @@ def prune_pipeline(
     return Pipeline.parse(f"score{{by={criterion}}},{select},slice,rewrite-tp{tail}")
 
 
+EXACT = (
+    "cse,eliminate-dead,symmetrize-contraction,fold-onehot,lower-contraction{specialize},fuse-conv,"
+    "share-pairs,fuse-linear,cse"
+)
+"""What ``optimize`` runs: every exact pass, in an order in which each sees what it can use."""
+
+
+def optimize_pipeline(*, elements: Sequence[str] = (), verify: bool = True) -> Pipeline:
+    """The pipeline that ``irprune optimize`` runs.
+
+    Args:
+        elements: chemical symbols to keep; all where none are given.
+        verify: check the result against the original.
+    """
+    special = f",specialize-elements{{elements=[{','.join(elements)}]}}"
+    text = EXACT.format(specialize=special if elements else "")
+    return Pipeline.parse(text + (",verify" if verify else ""))
+
+
+def optimize(
+    graph: EquivariantGraph,
+    *,
+    elements: Sequence[str] = (),
+    verify: bool = True,
+    **options: Any,
+) -> EquivariantGraph:
+    """The same function, faster: ``run`` with the pipeline of ``optimize_pipeline``.
+
+    Nothing is lost and no data are needed. The result can be pruned no more: prune first.
+    """
+    return run(optimize_pipeline(elements=elements, verify=verify), graph, None, **options)
+
+
 def _budget(text: str) -> str:
     """``params=50%`` as an option of select.
 

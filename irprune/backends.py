@@ -100,9 +100,7 @@ class Choice:
         return self.backend + why
 
 
-def choose(
-    spec: Spec, device: torch.device, dtype: torch.dtype, wanted: str = "auto"
-) -> Choice:
+def choose(spec: Spec, device: torch.device, dtype: torch.dtype, wanted: str = "auto") -> Choice:
     """The backend that will serve a spec.
 
     Raises:
@@ -116,7 +114,7 @@ def choose(
         if refusal is not None:
             raise UsageError(f"the backend that was asked for declines: {refusal}")
         return Choice(wanted, ())
-    declined = []
+    declined: list[Decline] = []
     for name, backend in known.items():
         refusal = backend.supports(spec, device, dtype)
         if refusal is None:

@@ -117,7 +117,9 @@ def sum_rows(terms: list[Tensor]) -> Tensor:
 
 
 @traced_whole
-def edge_lists(sender: Tensor, receiver: Tensor, nodes: Tensor, row: Tensor | None = None) -> Tensor:
+def edge_lists(
+    sender: Tensor, receiver: Tensor, nodes: Tensor, row: Tensor | None = None
+) -> Tensor:
     """Edges sorted by receiver and by sender, packed (``irprune.edges``).
 
     Args:

@@ -65,8 +65,8 @@ def claim_rung(graph: EquivariantGraph, frames: Sequence[Atoms] | None) -> Check
         from irprune.evaluate.potential import Potential
         from irprune.verify import agreement
 
-        head = graph.atomistic.any_head()
-        a, b = (Potential(m, graph.atomistic, head) for m in (theirs, ours))
+        head, before = graph.atomistic.any_head(), graph.claim.atomistic or graph.atomistic
+        a, b = Potential(theirs, before, head), Potential(ours, graph.atomistic, head)
         found = agreement(a, b, frames, check="claim")
         return make_check("claim", found.value, limit, found.detail)
     worst = max(compare_on_examples(graph, theirs, ours, grow) for grow in (0, 3))

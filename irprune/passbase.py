@@ -26,14 +26,16 @@ _TRAIT = re.compile(r"exact|exact-with-fold|approximate\(.+\)", re.DOTALL)
 class Pass:
     """A transformation of a graph. Subclasses are frozen dataclasses whose fields are the options.
 
-    ``requires``, ``provides`` and ``invalidates`` are facts (short words such as ``masks``)
-    that the graph carries from pass to pass. A pass never changes the graph that it is given.
+    ``requires``, ``refuses``, ``provides`` and ``invalidates`` are facts (short words such as
+    ``masks``) that the graph carries from pass to pass. A pass never changes the graph that it
+    is given.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     trait: ClassVar[str]
     requires: ClassVar[tuple[str, ...]] = ()
+    refuses: ClassVar[tuple[str, ...]] = ()
     provides: ClassVar[tuple[str, ...]] = ()
     invalidates: ClassVar[tuple[str, ...]] = ()
 

@@ -102,14 +102,18 @@ class Pipeline:
         return yaml.safe_dump({"passes": items}, sort_keys=False, default_flow_style=None)
 
     def check(self, facts: Iterable[str] = ()) -> None:
-        """Checks that each pass finds the facts that it requires.
+        """Checks that each pass finds the facts that it requires, and none that it refuses.
 
         Raises:
-            PipelineError: names the pass, the fact and the passes that provide it.
+            PipelineError: names the pass, the fact, and the passes that provide it or what to do.
         """
         have = set(facts)
         lost: dict[str, str] = {}
+        source: dict[str, str] = {}
         for p in self.passes:
+            for fact in p.refuses:
+                if fact in have:
+                    raise PipelineError(_refused(p, fact, source.get(fact)))
             for fact in p.requires:
                 if fact not in have:
                     raise PipelineError(_missing(p, fact, lost.get(fact)))
@@ -117,6 +121,7 @@ class Pipeline:
                 have.discard(fact)
                 lost[fact] = p.name
             have.update(p.provides)
+            source.update(dict.fromkeys(p.provides, p.name))
 
     def __len__(self) -> int:
         return len(self.passes)
@@ -128,6 +133,18 @@ def _missing(p: Pass, fact: str, lost_to: str | None) -> str:
     if lost_to is not None:
         return f"{p.name} needs {fact!r}, which {lost_to} before it invalidates; {remedy}"
     return f"{p.name} needs {fact!r}, which none of the passes before it provides; {remedy}"
+
+
+REFUSALS = {
+    "masks": "blocks are selected but not removed, and {name} would forget which; run slice before it",
+    "lowered": "{by} has rewritten ops for speed, and these keep all their blocks; run {name} before",
+}
+"""Fact → why a pass refuses a graph that has it, and what to do."""
+
+
+def _refused(p: Pass, fact: str, by: str | None) -> str:
+    text = REFUSALS.get(fact, "the graph has {fact!r}, which {name} refuses")
+    return f"{p.name}: " + text.format(name=p.name, fact=fact, by=by or "an exact pass")
 
 
 def _plain(value: Any) -> Any:

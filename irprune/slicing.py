@@ -36,19 +36,6 @@ def slice_graph(graph: EquivariantGraph) -> EquivariantGraph:
         small = _slice_once(small, keep)
 
 
-def require_unselected(graph: EquivariantGraph, who: str) -> None:
-    """Refuses a graph whose selected blocks have not been removed.
-
-    Raises:
-        PipelineError: names the pass, and what to run before it.
-    """
-    if graph.keep is not None:
-        raise PipelineError(
-            f"{who}: blocks are selected but not removed, and this pass would forget which; run"
-            " slice before it"
-        )
-
-
 def _slice_once(graph: EquivariantGraph, keep: BoolMask) -> EquivariantGraph:
     """The graph cut to a legal class mask."""
     space = graph.blocks

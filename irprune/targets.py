@@ -20,16 +20,23 @@ def resolve(graph: EquivariantGraph, target: str) -> str:
 
     Raises:
         UsageError: an unknown target, or one of another family.
+        LegalityError: a family's format for a graph whose ops have been lowered.
     """
     family = graph.source.family if graph.source is not None else None
+    lowered = "lowered" in graph.facts
     if target == "auto":
-        return "native" if family else "graph"
+        return "native" if family and not lowered else "graph"
     if target == "graph":
         return "graph"
     tier, _, wanted = target.partition(":")
     if tier not in ("native", "surgery") or (tier == "native" and not wanted):
         raise UsageError(
             f"unknown target {target!r}; known: auto, native:FAMILY, surgery and graph"
+        )
+    if lowered:
+        raise LegalityError(
+            f"target {target!r} does not fit: exact passes have put ops into this graph that no"
+            " family has; use the target graph, or export before them"
         )
     if family is None:
         raise UsageError(f"target {target!r} needs a model of a family; this graph was traced")

@@ -21,20 +21,15 @@ class Cse(Pass):
     name: ClassVar[str] = "cse"
     summary: ClassVar[str] = "equal calls on equal arguments are made once"
     trait: ClassVar[str] = "exact"
+    refuses: ClassVar[tuple[str, ...]] = ("masks",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
-        """The graph without duplicates; the same graph if there is none.
-
-        Raises:
-            PipelineError: blocks are selected and not removed.
-        """
+        """The graph without duplicates; the same graph if there is none."""
         from torch import fx
 
         from irprune.rewriting import Rewriting
-        from irprune.slicing import require_unselected
 
-        require_unselected(graph, self.name)
         edit = Rewriting(graph)
         known: dict[Any, fx.Node] = {}
         for node in list(edit.gm.graph.nodes):

@@ -18,16 +18,18 @@ class EliminateDead(Pass):
     name: ClassVar[str] = "eliminate-dead"
     summary: ClassVar[str] = "remove blocks that are provably zero or read by nobody"
     trait: ClassVar[str] = "exact-with-fold"
+    refuses: ClassVar[tuple[str, ...]] = ("masks",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
-        """The graph without its dead blocks; ``origin`` stays that of the last slice.
+        """The graph without its dead blocks; ``origin`` stays that of the last slice."""
+        import numpy as np
 
-        Raises:
-            PipelineError: blocks are selected and not removed: slicing would forget the selection.
-        """
-        from irprune.slicing import require_unselected, slice_graph
+        from irprune.dead import eliminate_dead
+        from irprune.slicing import slice_graph
 
-        require_unselected(graph, self.name)
+        if eliminate_dead(graph, np.ones(graph.blocks.n_classes, bool)).all():
+            return graph
+
         small = slice_graph(graph)
         return small.replace(origin=graph.origin or small.origin, claim=graph.claim or small.claim)

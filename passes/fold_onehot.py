@@ -27,20 +27,15 @@ class FoldOnehot(Pass):
     name: ClassVar[str] = "fold-onehot"
     summary: ClassVar[str] = "tables and weights by element instead of one-hot products"
     trait: ClassVar[str] = "exact-with-fold"
+    refuses: ClassVar[tuple[str, ...]] = ("masks",)
     provides: ClassVar[tuple[str, ...]] = ("lowered",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
-        """The graph with tables; ``context.results["fold-onehot"]`` says which products stayed.
-
-        Raises:
-            PipelineError: blocks are selected and not removed.
-        """
+        """The graph with tables; ``context.results["fold-onehot"]`` says which products stayed."""
         from irprune.errors import LegalityError
         from irprune.rewriting import Rewriting
-        from irprune.slicing import require_unselected
 
-        require_unselected(graph, self.name)
         edit, stayed = Rewriting(graph), {}
         onehots = {n: s for n, s in graph.sites.items() if _elements(s) is not None}
         for name, onehot in onehots.items():

@@ -24,35 +24,30 @@ class FuseConv(Pass):
     name: ClassVar[str] = "fuse-conv"
     summary: ClassVar[str] = "gather, tensor product and scatter as one op"
     trait: ClassVar[str] = "exact"
+    refuses: ClassVar[tuple[str, ...]] = ("masks",)
     provides: ClassVar[tuple[str, ...]] = ("lowered",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
-        """The graph with fused convolutions; ``context.results["fuse-conv"]`` says what stayed.
-
-        Raises:
-            PipelineError: blocks are selected and not removed.
-        """
+        """The graph with fused convolutions; ``context.results["fuse-conv"]`` says what stayed."""
         from irprune.errors import LegalityError
         from irprune.functional import edge_lists
         from irprune.layers.convolution import Convolution
         from irprune.ops.couplings import path_spec
         from irprune.rewriting import Rewriting, path_like
-        from irprune.slicing import require_unselected
 
-        require_unselected(graph, self.name)
         edit, stayed = Rewriting(graph), {}
         lists: dict[tuple[fx.Node, fx.Node], fx.Node] = {}
         for name, site in graph.sites.items():
             if not _is_product(site):
                 continue
             try:
-                gather, scatter, sender, receiver = _around(graph, site)
+                features, scatter, sender, receiver = _around(graph, site)
                 spec = path_spec(site.module)
             except LegalityError as error:
                 stayed[name] = str(error)
                 continue
-            x, at = edit.node(gather.args[0]), edit.node(scatter)
+            x, at = edit.node(features), edit.node(scatter)
             ends = (edit.node(sender), edit.node(receiver))
             if ends not in lists:
                 lists[ends] = edit.call(at, edge_lists, *ends, x)
@@ -79,7 +74,7 @@ def _is_product(site: Site) -> bool:
 
 
 def _around(graph: EquivariantGraph, site: Site) -> tuple[fx.Node, fx.Node, fx.Node, fx.Node]:
-    """(gather, scatter, senders, receivers) of a tensor product.
+    """(features, scatter, senders, receivers) of a tensor product.
 
     Raises:
         LegalityError: one of them is not there; names what is.
@@ -102,7 +97,7 @@ def _around(graph: EquivariantGraph, site: Site) -> tuple[fx.Node, fx.Node, fx.N
         t = graph.sites[node.name].out if isinstance(node, fx.Node) else None
         return isinstance(t, Other) and t.kind == "index" and t.rows == "edge"
 
-    gather = site.operands[0]
+    gather: Any = site.operands[0]
     if gather.target is operator.getitem:
         sender = gather.args[1]
     elif gather.target in (torch.index_select, "index_select"):
@@ -114,8 +109,8 @@ def _around(graph: EquivariantGraph, site: Site) -> tuple[fx.Node, fx.Node, fx.N
     users = list(site.node.users)
     if len(users) != 1:
         raise LegalityError(f"its messages are read by {len(users)} nodes")
-    scatter = users[0]
-    arguments = dict(scatter.kwargs)
+    scatter: Any = users[0]
+    arguments: dict[str, Any] = dict(scatter.kwargs)
     if scatter.target is message_gather:
         like, receiver, messages = scatter.args
         rows = is_rows(like, Space.NODE)
@@ -129,4 +124,4 @@ def _around(graph: EquivariantGraph, site: Site) -> tuple[fx.Node, fx.Node, fx.N
         raise LegalityError(f"its messages go to {scatter.name}, which does not sum them")
     if messages is not site.node or not is_ends(receiver) or not rows:
         raise LegalityError(f"{scatter.name} does not sum its messages by atom")
-    return gather, scatter, sender, receiver
+    return gather.args[0], scatter, sender, receiver

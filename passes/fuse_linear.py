@@ -24,23 +24,18 @@ class FuseLinear(Pass):
     name: ClassVar[str] = "fuse-linear"
     summary: ClassVar[str] = "linear maps and radial networks as plain matrix products"
     trait: ClassVar[str] = "exact-with-fold"
+    refuses: ClassVar[tuple[str, ...]] = ("masks",)
     provides: ClassVar[tuple[str, ...]] = ("lowered",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
-        """The graph with fused maps; ``context.results["fuse-linear"]`` says what stayed.
-
-        Raises:
-            PipelineError: blocks are selected and not removed.
-        """
+        """The graph with fused maps; ``context.results["fuse-linear"]`` says what stayed."""
         from e3nn import nn as enn
         from e3nn import o3
 
         from irprune.errors import IrpruneError
         from irprune.rewriting import Rewriting, path_like
-        from irprune.slicing import require_unselected
 
-        require_unselected(graph, self.name)
         edit, stayed = Rewriting(graph), {}
         made: dict[str, nn.Module] = {}
         for name, site in graph.sites.items():

@@ -24,24 +24,19 @@ class LowerContraction(Pass):
     name: ClassVar[str] = "lower-contraction"
     summary: ClassVar[str] = "symmetric contractions as sparse polynomials"
     trait: ClassVar[str] = "exact"
+    refuses: ClassVar[tuple[str, ...]] = ("masks",)
     provides: ClassVar[tuple[str, ...]] = ("lowered",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
-        """The graph with polynomials; ``context.results["lower-contraction"]`` says what stayed.
-
-        Raises:
-            PipelineError: blocks are selected and not removed.
-        """
+        """The graph with polynomials; ``context.results["lower-contraction"]`` says what stayed."""
         import torch
 
         from irprune.errors import LegalityError
         from irprune.layers.polynomial import ElementPolynomial
         from irprune.ops.base import op_of_node
         from irprune.rewriting import Rewriting, path_like
-        from irprune.slicing import require_unselected
 
-        require_unselected(graph, self.name)
         edit, stayed = Rewriting(graph), {}
         for name, site in graph.sites.items():
             op = op_of_node(site.node, site.module) if site.module is not None else None

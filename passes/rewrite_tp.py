@@ -23,19 +23,15 @@ class RewriteTp(Pass):
     name: ClassVar[str] = "rewrite-tp"
     summary: ClassVar[str] = "drop tensor-product paths whose weights are zero"
     trait: ClassVar[str] = "exact-with-fold"
+    refuses: ClassVar[tuple[str, ...]] = ("masks",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
-        """The rewritten graph; the same graph if no path is zero.
-
-        Raises:
-            PipelineError: blocks are selected and not removed: slicing would forget the selection.
-        """
+        """The rewritten graph; the same graph if no path is zero."""
         import numpy as np
 
-        from irprune.slicing import require_unselected, slice_graph
+        from irprune.slicing import slice_graph
 
-        require_unselected(graph, self.name)
         space = graph.blocks
         removed = np.zeros(space.n_classes, bool)
         for name, site in graph.sites.items():

@@ -32,6 +32,7 @@ class Score(Pass):
     name: ClassVar[str] = "score"
     summary: ClassVar[str] = "importance of every block, by the criterion in `by`"
     trait: ClassVar[str] = "exact"
+    refuses: ClassVar[tuple[str, ...]] = ("lowered",)
     provides: ClassVar[tuple[str, ...]] = ("scores",)
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:

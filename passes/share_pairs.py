@@ -30,6 +30,7 @@ class SharePairs(Pass):
     summary: ClassVar[str] = "radial networks once for an edge and its reverse"
     trait: ClassVar[str] = "exact"
     requires: ClassVar[tuple[str, ...]] = ("lowered",)
+    refuses: ClassVar[tuple[str, ...]] = ("masks",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
@@ -58,9 +59,7 @@ class SharePairs(Pass):
                 where = _later(edit, first, (sender, receiver, vectors))
                 pair = edit.call(where, edge_pairs, sender, receiver, vectors)
                 stand, number = (edit.call(where, _item(), pair, i) for i in (0, 1))
-                own: dict[fx.Node, fx.Node] = {
-                    vectors: edit.call(where, _item(), vectors, stand)
-                }
+                own: dict[fx.Node, fx.Node] = {vectors: edit.call(where, _item(), vectors, stand)}
                 if index is not None:
                     own[index] = edit.call(where, edges_of_pairs, index, stand)
                 own[lists] = edit.call(lists, edge_lists, sender, receiver, like, number)
@@ -130,7 +129,9 @@ def _radial(
             slice_.add(node)
             vectors = node.all_input_nodes[0]
             continue
-        if op is None or not (op.row_wise or op.name in SYMMETRIC or op.name in ("where", "compare")):
+        if op is None or not (
+            op.row_wise or op.name in SYMMETRIC or op.name in ("where", "compare")
+        ):
             return f"{node.name} is not known to be the same for an edge and its reverse"
         slice_.add(node)
         todo += node.all_input_nodes

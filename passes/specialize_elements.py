@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 class SpecializeElements(Pass):
     """Keeps the rows of the elements that are named; exact on them, an error on any other."""
 
-    elements: str
-    """Chemical symbols with bars between them, such as ``H|C|O``."""
+    elements: tuple[str, ...] = ()
+    """Chemical symbols."""
 
     name: ClassVar[str] = "specialize-elements"
     summary: ClassVar[str] = "only the weights of some elements"
     trait: ClassVar[str] = "exact"
+    refuses: ClassVar[tuple[str, ...]] = ("masks",)
     provides: ClassVar[tuple[str, ...]] = ("lowered",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
 
@@ -37,19 +38,17 @@ class SpecializeElements(Pass):
 
         from irprune.errors import UsageError
         from irprune.rewriting import Rewriting
-        from irprune.slicing import require_unselected
 
-        require_unselected(graph, self.name)
         if graph.atomistic is None:
             raise UsageError(f"{self.name}: this network does not run on atoms")
         known = list(graph.atomistic.symbols)
-        wanted = [s.strip() for s in self.elements.split("|") if s.strip()]
+        wanted = list(self.elements)
         unknown = [s for s in wanted if s not in known]
         if unknown or not wanted:
-            raise UsageError(
-                f"{self.name}: the model does not know {', '.join(unknown) or 'no elements'};"
-                f" it knows {', '.join(known)}"
+            what = (
+                f"the model does not know {', '.join(unknown)}" if wanted else "name some elements"
             )
+            raise UsageError(f"{self.name}: {what}; it knows {', '.join(known)}")
         rows = sorted({known.index(s) for s in wanted})
         if len(rows) == len(known):
             return graph
@@ -74,7 +73,6 @@ def _cut(graph: Any, edit: Any, site: Any, rows: Any) -> None:
 
     from irprune.errors import LegalityError
     from irprune.functional import OneHot
-    from irprune.irreps import IrrepsType
     from irprune.layers.elements import ElementLinear, ElementTable
     from irprune.layers.polynomial import ElementPolynomial
     from irprune.ops.base import Other, op_of_node
@@ -108,7 +106,6 @@ def _cut(graph: Any, edit: Any, site: Any, rows: Any) -> None:
             owner, _, leaf = str(operand.target).rpartition(".")
             module = edit.gm.get_submodule(owner)
             _set(module, leaf, pick)
-    del IrrepsType
 
 
 READS_ONEHOT = frozenset({"mace-radial-embedding", "mace-zbl"})

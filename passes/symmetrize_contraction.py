@@ -18,20 +18,15 @@ class SymmetrizeContraction(Pass):
     name: ClassVar[str] = "symmetrize-contraction"
     summary: ClassVar[str] = "symmetric contractions over a basis without redundant paths"
     trait: ClassVar[str] = "exact-with-fold"
+    refuses: ClassVar[tuple[str, ...]] = ("masks",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
-        """The graph with reduced contractions; ``context.results`` says which could not be.
-
-        Raises:
-            PipelineError: blocks are selected and not removed.
-        """
+        """The graph with reduced contractions; ``context.results`` says which could not be."""
         from irprune.errors import ExactnessError
         from irprune.ops.base import op_of_node
         from irprune.rewriting import Rewriting, path_like
-        from irprune.slicing import require_unselected
 
-        require_unselected(graph, self.name)
         edit, stayed = Rewriting(graph), {}
         for name, site in graph.sites.items():
             op = op_of_node(site.node, site.module) if site.module is not None else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ import click
 
 from irprune.cli.common import Session, existing_file, exit_code
 from irprune.cli.results import checks_json, print_run, sizes
-from irprune.passmanager import Pipeline
+from irprune.passmanager import Pipeline, all_passes
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +39,29 @@ def job_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def left(results: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Pass → node → why it stayed as it was."""
+    named = {
+        name: found
+        for name, found in results.items()
+        if isinstance(found, dict) and found and all(isinstance(v, str) for v in found.values())
+    }
+    return {name: dict(found) for name, found in named.items() if name in all_passes()}
+
+
+def kernels(graph: Any) -> dict[str, list[str]]:
+    """Choice of backend, with who declined → the modules that it serves."""
+    from irprune.backends import choose
+
+    out: dict[str, list[str]] = {}
+    parameter = next((p for p in graph.gm.parameters() if p.is_floating_point()), None)
+    for name, module in graph.gm.named_modules():
+        if parameter is not None and hasattr(module, "backend") and hasattr(module, "spec"):
+            choice = choose(module.spec, parameter.device, parameter.dtype, module.backend)
+            out.setdefault(str(choice), []).append(name)
+    return out
 
 
 @dataclass(frozen=True)
@@ -101,6 +124,8 @@ class Job:
             "checks": checks_json(checks),
             "pipeline": report.pipeline,
             "passes": [p.to_json() for p in report.passes],
+            "left": left(report.results),
+            "kernels": kernels(graph),
         }
         session.emit(payload)
         if not session.as_json:

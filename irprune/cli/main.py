@@ -16,7 +16,18 @@ import click
 from irprune.cli.common import write_json
 from irprune.errors import EXIT_USAGE, IrpruneError
 
-VERBS = ("show", "prune", "run", "evaluate", "verify", "export", "passes", "ops", "demo")
+VERBS = (
+    "show",
+    "prune",
+    "optimize",
+    "run",
+    "evaluate",
+    "verify",
+    "export",
+    "passes",
+    "ops",
+    "demo",
+)
 EXIT_INTERNAL = 70
 """A defect of irprune itself: neither the user's call nor the model file."""
 EXIT_INTERRUPT = 130

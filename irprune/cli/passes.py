@@ -38,6 +38,7 @@ def command(session: Session) -> None:
                 "summary": cls.summary,
                 "trait": cls.trait,
                 "requires": list(cls.requires),
+                "refuses": list(cls.refuses),
                 "provides": list(cls.provides),
                 "invalidates": list(cls.invalidates),
                 "options": options,

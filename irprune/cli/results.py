@@ -61,6 +61,11 @@ def print_run(
     if payload.get("checks"):
         parts += ["", terminal.checks_table(payload["checks"])]
     session.console.print(Group(*parts))
+    for name, stayed in payload.get("left", {}).items():
+        for node, reason in stayed.items():
+            session.console.print(f"{name} left {node}: {reason}", markup=False)
+    for choice, modules in payload.get("kernels", {}).items():
+        session.console.print(f"kernels: {len(modules)} by {choice}", markup=False)
     if payload.get("output"):
         session.console.print(
             f"\nwritten: {payload['output']} (tier: {payload['tier']})", markup=False

@@ -57,24 +57,22 @@ class IrpruneCalculator(Calculator):
         properties: list[str] | None = None,
         system_changes: list[str] = all_changes,
     ) -> None:
-        """Fills ``results``; forces and stress come from the same backward pass.
+        """Fills ``results`` with everything, whatever is asked: a program that asks for the energy
+        asks for the forces next, and would have the energy computed twice.
 
         Raises:
             DataError: an element that the model does not know, or an unusable cell.
         """
         super().calculate(atoms, properties, system_changes)
-        asked = set(properties or self.implemented_properties)
-        derivatives = bool(asked & {"forces", "stress"})
-        out = self.potential.evaluate(
-            self.potential.collate([self.atoms]), forces=derivatives, stress=derivatives
-        )
+        batch = self.potential.collate([self.atoms])
+        out = self.potential.evaluate(batch, forces=True, stress=True)
         energy = float(out.energy[0])
         self.results = {
             "energy": energy,
             "free_energy": energy,
             "energies": out.energies.double().cpu().numpy(),
         }
-        if out.forces is not None and out.stress is not None:
-            self.results["forces"] = out.forces.double().cpu().numpy()
-            stress = out.stress[0].double().cpu().numpy()
-            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+        assert out.forces is not None and out.stress is not None
+        self.results["forces"] = out.forces.double().cpu().numpy()
+        stress = out.stress[0].double().cpu().numpy()
+        self.results["stress"] = full_3x3_to_voigt_6_stress(stress)

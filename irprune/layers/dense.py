@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -29,23 +31,25 @@ class BlockLinear(nn.Module):
         self.inputs = IrrepsType.parse(irreps_in).segments
         self.outputs = IrrepsType.parse(irreps_out).segments
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.zeros(_copies(self.inputs[a : b + 1]), _copies(self.outputs[c : d + 1])))
+            nn.Parameter(
+                torch.zeros(_copies(self.inputs[a : b + 1]), _copies(self.outputs[c : d + 1]))
+            )
             for a, b, c, d in groups
         )
         """For each group [copies in, copies out]."""
+        self.runs = _runs(len(self.inputs), [g[:2] for g in groups])
+        self.sizes = [sum(s.mul * s.dim for s in self.inputs[a : b + 1]) for a, b in self.runs]
         dim = sum(s.mul * s.dim for s in self.outputs)
         self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
         """[dim out], zero but for scalars."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, dim out] from x [N, dim in]."""
-        starts = [0]
-        for s in self.inputs:
-            starts.append(starts[-1] + s.mul * s.dim)
+        pieces = dict(zip(self.runs, x.split(self.sizes, dim=1), strict=True))
         parts, at = [], 0
         for (a, b, c, d), weight in zip(self.groups, self.weights, strict=True):
             parts += [x.new_zeros(x.shape[0], s.mul * s.dim) for s in self.outputs[at:c]]
-            parts.append(mix(x[:, starts[a] : starts[b + 1]], weight, self.inputs[a].dim))
+            parts.append(mix(pieces[a, b], weight, self.inputs[a].dim))
             at = d + 1
         parts += [x.new_zeros(x.shape[0], s.mul * s.dim) for s in self.outputs[at:]]
         out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
@@ -53,6 +57,15 @@ class BlockLinear(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.irreps_in} -> {self.irreps_out}"
+
+
+def _runs(count: int, used: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """All segments as runs (first, last) in order: those that are used, and the gaps between."""
+    runs, at = [], 0
+    for a, b in sorted(used):
+        runs += [(at, a - 1)] * (at < a) + [(a, b)]
+        at = b + 1
+    return runs + [(at, count - 1)] * (at < count)
 
 
 def _copies(segments: tuple[object, ...]) -> int:
@@ -65,7 +78,7 @@ class DenseNet(nn.Module):
     def __init__(self, sizes: tuple[int, ...], acts: tuple[str, ...]) -> None:
         super().__init__()
         self.sizes, self.acts = sizes, acts
-        pairs = zip(sizes[:-1], sizes[1:], strict=True)
+        pairs = itertools.pairwise(sizes)
         self.weights = nn.ParameterList(nn.Parameter(torch.zeros(a, b)) for a, b in pairs)
         """For each layer [in, out]."""
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def flat(segments: tuple[Segment, ...], space: Space) -> IrrepsType:
+    """Segments as a flat type."""
     return IrrepsType(segments, Layout.MUL_IR, space)
 
 
@@ -98,5 +99,3 @@ class FusedConvolution(Frozen):
 
         assert isinstance(site.module, Convolution)
         return convolve(site.module.spec, *args)
-
-

@@ -42,9 +42,7 @@ def path_spec(m: o3.TensorProduct) -> PathSpec:
             raise LegalityError(f"its second factor has {in2[p.i2].mul} copies of {in2[p.i2].ir}")
         orders = (in1[p.i1].l, in2[p.i2].l, out[p.out].l)
         made.append(
-            SpecPath(
-                p.i1, p.i2, p.out, p.weights.start, p.coefficient, coupling_of(orders, tables)
-            )
+            SpecPath(p.i1, p.i2, p.out, p.weights.start, p.coefficient, coupling_of(orders, tables))
         )
     return PathSpec(in1, in2, out, tuple(made), int(m.weight_numel))
 

@@ -43,7 +43,8 @@ class Blocks(Frozen):
 
     def build(self, spec: dict[str, Any]) -> nn.Module:
         groups = tuple((int(a), int(b), int(c), int(d)) for a, b, c, d in spec["groups"])
-        return BlockLinear(*spec["irreps"], groups, bool(spec["bias"]))
+        irreps_in, irreps_out = spec["irreps"]
+        return BlockLinear(irreps_in, irreps_out, groups, bool(spec["bias"]))
 
 
 @register_op

@@ -70,7 +70,8 @@ class LinearByElement(Frozen):
 
     def build(self, spec: dict[str, Any]) -> nn.Module:
         paths = tuple((int(i), int(o)) for i, o in spec["paths"])
-        return ElementLinear(int(spec["elements"]), *spec["irreps"], paths)
+        irreps_in, irreps_out = spec["irreps"]
+        return ElementLinear(int(spec["elements"]), irreps_in, irreps_out, paths)
 
     def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
         m = site.module

@@ -49,7 +49,9 @@ def machine_key(compiler: str) -> str:
     cpu = platform.processor()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = "".join(sorted({x for x in lines if x.startswith(("flags", "Features", "model name"))}))
+        cpu = "".join(
+            sorted({x for x in lines if x.startswith(("flags", "Features", "model name"))})
+        )
     except OSError:
         pass
     return f"{version.stdout}{platform.machine()}{cpu}"
@@ -72,7 +74,7 @@ def library(source: str) -> ctypes.CDLL:
     return _loaded(compiler, source, path)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _loaded(compiler: str, source: str, path: Path) -> ctypes.CDLL:
     if not path.is_file():
         _compile(compiler, source, path)

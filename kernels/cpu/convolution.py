@@ -82,7 +82,9 @@ def source(spec: PathSpec, real: str) -> str:
             f"      for (; u + L <= {mul}; u += L) b{k}<W, GX>(u, x, w, g, gx, old, gw, m, {lanes});\n"
             f"      for (; u < {mul}; ++u) b{k}<T, GX>(u, x, w, g, gx, old, gw, m, {tail});\n"
         )
-        body += "".join(f"      gy[{at2 + i}] += sum(y{i}) + z{i};\n" for i in range(n2)) + "    }\n"
+        body += (
+            "".join(f"      gy[{at2 + i}] += sum(y{i}) + z{i};\n" for i in range(n2)) + "    }\n"
+        )
         calls["backward"] += body
     parts.append(_FORWARD.replace("CALLS", calls["forward"]).replace("EDGES", str(EDGES)))
     parts.append(_BACKWARD.replace("CALLS", calls["backward"]))

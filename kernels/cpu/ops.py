@@ -26,12 +26,12 @@ CALLS: Counter[str] = Counter()
 REAL = {torch.float32: "float", torch.float64: "double"}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _convolution(key: str, dtype: torch.dtype) -> ctypes.CDLL:
     return library(convolution_code.source(recall(key), REAL[dtype]))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _polynomial(key: str, dtype: torch.dtype, order: int) -> ctypes.CDLL:
     return library(polynomial_code.source(recall(key), REAL[dtype], order))
 

@@ -14,7 +14,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from irprune.errors import ExactnessError, IrrepsTypeError
+from irprune.errors import IrrepsTypeError
 from irprune.families.mace.functional import ones_column, pair_item
 from irprune.families.mace.library import import_mace
 from irprune.irreps import BoolMask, IrrepsType, Layout, Segment, Space

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,8 @@ def coefficients(u: Tensor) -> Floats:
     number = {a: i for i, a in enumerate(monomials(dim, nu))}
     place = [number[tuple(sorted(a))] for a in itertools.product(range(dim), repeat=nu)]
     out = np.zeros((values.shape[0], len(number), values.shape[-1]))
-    np.add.at(out, (slice(None), place), flat)
+    where: Any = (slice(None), place)
+    np.add.at(out, where, flat)
     return out.reshape(-1, values.shape[-1])
 
 
@@ -50,7 +52,8 @@ def tensor_of(matrix: Floats, width: int, dim: int, nu: int) -> Floats:
     for i, factors in enumerate(monomials(dim, nu)):
         orders = math.factorial(nu) / math.prod(map(math.factorial, Counter(factors).values()))
         for order in set(itertools.permutations(factors)):
-            out[(slice(None), *order)] = table[:, i] / orders
+            where: Any = (slice(None), *order)
+            out[where] = table[:, i] / orders
     return out
 
 
@@ -91,9 +94,7 @@ def reduce(terms: Terms, where: str) -> Terms:
                 f" span {made.shape[1]} polynomials only up to {residual:.1e} (allowed"
                 f" {RESIDUAL[old.dtype]:.0e})"
             )
-        u[nu] = torch.from_numpy(
-            tensor_of(made, int(old.shape[0]), int(old.shape[1]), nu)
-        ).to(old)
+        u[nu] = torch.from_numpy(tensor_of(made, int(old.shape[0]), int(old.shape[1]), nu)).to(old)
         weight = terms.w[nu]
         mixed = torch.einsum("qp,epk->eqk", torch.from_numpy(factors).to(weight.device),
                              weight.double())  # fmt: skip
@@ -121,4 +122,6 @@ def polynomial(
         component += 2 * part.l + 1
     weight = torch.cat(weights, dim=1)
     outputs = tuple((t.l, t.p) for t in parts)
-    return PolySpec(int(weight.shape[2]), inputs, outputs, int(weight.shape[1]), tuple(terms)), weight
+    return PolySpec(
+        int(weight.shape[2]), inputs, outputs, int(weight.shape[1]), tuple(terms)
+    ), weight

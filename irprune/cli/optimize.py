@@ -1,0 +1,43 @@
+"""``irprune optimize``: every exact pass; the same function, faster."""
+
+from __future__ import annotations
+
+import click
+
+from irprune.cli.common import Session, common_options
+from irprune.cli.job import Job, job_options
+from irprune.errors import UsageError
+
+
+@click.command("optimize")
+@click.argument("model")
+@click.option(
+    "--elements",
+    metavar="SYMBOLS",
+    help="Keep only these elements, such as H,C,O; any other is then an error.",
+)
+@click.option("--no-verify", is_flag=True, help="Skip the comparison with the original.")
+@job_options
+@common_options
+def command(
+    session: Session,
+    model: str,
+    elements: str | None,
+    no_verify: bool,
+    output: str | None,
+    data: str | None,
+    target: str,
+    print_after: bool,
+    verify_each: bool,
+) -> int:
+    """Make MODEL faster without changing what it computes, and write a graph file to OUT."""
+    from irprune.api import optimize_pipeline
+
+    if output is None:
+        raise UsageError("optimize needs -o OUT: the file to write the faster model to")
+    symbols = tuple(s for s in (elements or "").replace(",", " ").split() if s)
+    if elements is not None and not symbols:
+        raise UsageError(f"--elements names no element: {elements!r}; give symbols such as H,C,O")
+    pipeline = optimize_pipeline(elements=symbols, verify=not no_verify)
+    job = Job(model, pipeline, output, data, target, print_after, verify_each)
+    return job.run(session)
