@@ -277,7 +277,7 @@ def _rebuild(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Equ
             name=entry["name"],
         )
     gm = fx.GraphModule(root, graph, "Graph")
-    gm.eval()
+    gm.eval().requires_grad_(False)
     return EquivariantGraph.build(
         gm,
         {k: _type_from(v) for k, v in described["inputs"].items()},

@@ -28,13 +28,19 @@ class Rewriting:
         self.changed = False
 
     def node(self, original: fx.Node | str) -> fx.Node:
-        """The copy of a node of the given graph."""
+        """The copy of a node of the given graph, or what has replaced it."""
         return self._nodes[original if isinstance(original, str) else original.name]
 
     def module(
         self, before: fx.Node, path: str, module: nn.Module, args: tuple[Any, ...]
     ) -> fx.Node:
         """Calls a new module just before a node; ``path`` is made unique with a number."""
+        path = self.add(path, module)
+        with self.gm.graph.inserting_before(before):
+            return self.gm.graph.call_module(path, args)
+
+    def add(self, path: str, module: nn.Module) -> str:
+        """Adds a module, and gives its path, made unique with a number."""
         path = self._free(path)
         parent = self.gm
         *owners, leaf = path.split(".")
@@ -44,8 +50,7 @@ class Rewriting:
             parent = parent._modules[name]  # type: ignore[assignment]
         module.train(self.gm.training).requires_grad_(False)
         parent.add_module(leaf, module)
-        with self.gm.graph.inserting_before(before):
-            return self.gm.graph.call_module(path, args)
+        return path
 
     def _free(self, path: str) -> str:
         used = {name for name, _ in self.gm.named_modules(remove_duplicate=False)}
@@ -62,6 +67,9 @@ class Rewriting:
     def replace(self, old: fx.Node, new: fx.Node) -> None:
         """Every use of ``old`` becomes one of ``new``, and the label that ``old`` had."""
         old.replace_all_uses_with(new)
+        for name, node in self._nodes.items():
+            if node is old:
+                self._nodes[name] = new
         self._renamed[old.name] = new.name
         self.changed = True
 

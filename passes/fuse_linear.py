@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from irprune.passmanager import Pass, PassContext
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import fx, nn
 
     from irprune.graph import EquivariantGraph
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 class FuseLinear(Pass):
     """Replaces e3nn's linear maps and radial networks by plain matrix products.
 
-    Normalisations and the factors of activations go into the weights; paths between the same irreps
-    become one matrix. What cannot be fused stays and is named, with the reason, in the results.
+    Normalisations, the factors of activations, and constant factors before and after a map go into
+    the weights; paths between the same irreps become one matrix. What cannot be fused stays and is
+    named, with the reason, in the results.
     """
 
     name: ClassVar[str] = "fuse-linear"
@@ -37,27 +38,86 @@ class FuseLinear(Pass):
         from irprune.rewriting import Rewriting, path_like
 
         edit, stayed = Rewriting(graph), {}
-        made: dict[str, nn.Module] = {}
+        paths: dict[tuple[str, float, float], str] = {}
         for name, site in graph.sites.items():
             m = site.module
             if not isinstance(m, (o3.Linear, enn.FullyConnectedNet)) or len(site.operands) != 1:
                 continue
-            target = str(site.node.target)
-            try:
-                if target not in made:
-                    made[target] = block_linear(m) if isinstance(m, o3.Linear) else dense_net(m)
-            except IrpruneError as error:
-                stayed[name] = str(error)
-                continue
-            node = edit.node(site.node)
-            new = edit.module(node, f"{path_like(node)}_fused", made[target], node.args)
-            edit.replace(node, new)
+            source, last, before, after = site.operands[0], site.node, 1.0, 1.0
+            if isinstance(m, o3.Linear):
+                source, before = _scales_before(graph, source)
+                last, after = _scales_after(graph, last)
+            node, key = edit.node(last), (str(site.node.target), before, after)
+            if key not in paths:
+                try:
+                    made = (
+                        block_linear(m, before, after) if isinstance(m, o3.Linear) else dense_net(m)
+                    )
+                except IrpruneError as error:
+                    stayed[name] = str(error)
+                    continue
+                paths[key] = edit.add(f"{path_like(site.node)}_fused", made)
+            with edit.gm.graph.inserting_before(node):
+                edit.replace(node, edit.gm.graph.call_module(paths[key], (edit.node(source),)))
         context.results[self.name] = stayed
         return edit.done()
 
 
-def block_linear(m: Any) -> nn.Module:
-    """An ``o3.Linear`` as one matrix per irrep.
+def _scale(graph: EquivariantGraph, node: fx.Node) -> tuple[fx.Node, float] | None:
+    """What a node multiplies or divides by a constant, and the factor; None for other nodes."""
+    import operator
+
+    import torch
+    from torch import fx
+
+    from irprune.irreps import IrrepsType
+    from irprune.ops.base import op_of_node
+
+    op = op_of_node(node, None) if node.op in ("call_function", "call_method") else None
+    if op is None or op.name != "mul" or len(node.args) != 2 or node.kwargs:
+        return None
+    numbers: list[float] = []
+    values: list[fx.Node] = []
+    for a in node.args:
+        if isinstance(a, (int, float)):
+            numbers.append(float(a))
+        elif isinstance(a, fx.Node) and a.op == "get_attr":
+            constant: Any = graph.gm
+            for part in str(a.target).split("."):
+                constant = getattr(constant, part)
+            if constant.numel() != 1:
+                return None
+            numbers.append(float(constant.double()))
+        elif isinstance(a, fx.Node) and isinstance(graph.sites[a.name].out, IrrepsType):
+            values.append(a)
+    divides = node.target in (operator.truediv, torch.div, "div")
+    if len(numbers) != 1 or len(values) != 1 or (divides and values[0] is not node.args[0]):
+        return None
+    return values[0], 1.0 / numbers[0] if divides else numbers[0]
+
+
+def _scales_before(graph: EquivariantGraph, node: fx.Node) -> tuple[fx.Node, float]:
+    """What comes before the constant factors that lead to a node, and their product."""
+    factor = 1.0
+    while len(node.users) == 1 and (found := _scale(graph, node)) is not None:
+        node, factor = found[0], factor * found[1]
+    return node, factor
+
+
+def _scales_after(graph: EquivariantGraph, node: fx.Node) -> tuple[fx.Node, float]:
+    """The last of the constant factors that follow a node, and their product."""
+    factor = 1.0
+    while len(node.users) == 1:
+        following = next(iter(node.users))
+        found = _scale(graph, following)
+        if found is None:
+            break
+        node, factor = following, factor * found[1]
+    return node, factor
+
+
+def block_linear(m: Any, before: float = 1.0, after: float = 1.0) -> nn.Module:
+    """An ``o3.Linear`` as one matrix per irrep, of ``before`` times its input, times ``after``.
 
     Raises:
         LegalityError: segments of one irrep do not lie side by side.
@@ -87,7 +147,7 @@ def block_linear(m: Any) -> nn.Module:
             if i.i_in in at_in and i.i_out in at_out:
                 a, b = at_in[i.i_in], at_out[i.i_out]
                 block = matrix[a : a + w.shape[0], b : b + w.shape[1]]
-                block += w.double() * i.path_weight
+                block += w.double() * (i.path_weight * before * after)
         groups.append((rows[0], rows[-1], columns[0], columns[-1]))
         matrices.append(matrix.to(m.weight.dtype))
     order = sorted(range(len(groups)), key=lambda g: groups[g][2])
@@ -99,7 +159,7 @@ def block_linear(m: Any) -> nn.Module:
     if biases:
         bias = torch.zeros(m.irreps_out.dim, dtype=m.weight.dtype, device=m.weight.device)
         for i, value in biases.items():
-            bias[m.irreps_out.slices()[i]] = value
+            bias[m.irreps_out.slices()[i]] = value * after
         made.bias = torch.nn.Parameter(bias)
     return made
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from irprune.graph import EquivariantGraph
     from irprune.ops.base import Site
+    from irprune.rewriting import Rewriting
 
 
 @dataclass(frozen=True)
@@ -43,36 +44,40 @@ class LowerContraction(Pass):
             lowered = None if op is None else op.polynomial(site)
             if lowered is None:
                 continue
+            node = edit.node(site.node)
             try:
-                species = _species(graph, site)
                 source = _flat(graph, site)
+                species = _species(graph, site, edit, node)
             except LegalityError as error:
                 stayed[name] = str(error)
                 continue
             spec, weight = lowered
             module = ElementPolynomial(spec, int(weight.shape[0]))
             module.weight = torch.nn.Parameter(weight.detach().clone(), requires_grad=False)
-            node = edit.node(site.node)
             path = f"{path_like(node)}_polynomial"
-            made = edit.module(node, path, module, (edit.node(source), edit.node(species)))
+            made = edit.module(node, path, module, (edit.node(source), species))
             edit.replace(node, made)
         context.results[self.name] = stayed
         return edit.done()
 
 
-def _species(graph: EquivariantGraph, site: Site) -> fx.Node:
-    """The element index behind the one-hot operand.
+def _species(graph: EquivariantGraph, site: Site, edit: Rewriting, before: fx.Node) -> fx.Node:
+    """The element index behind the one-hot operand; zeros where all elements share the weights.
 
     Raises:
         LegalityError: the operand is something else.
     """
     from irprune.errors import LegalityError
-    from irprune.functional import OneHot
+    from irprune.functional import OneHot, first_element
+    from irprune.ops.base import op_of_node
 
     source = graph.sites[site.operands[1].name]
+    op = op_of_node(source.node, source.module) if source.node.op.startswith("call") else None
+    if op is not None and op.name == "ones-column":
+        return edit.call(before, first_element, edit.node(source.operands[0]))
     if not isinstance(source.module, OneHot):
         raise LegalityError(f"its weights are chosen by {source.node.name}, not one-hot elements")
-    return source.operands[0]
+    return edit.node(source.operands[0])
 
 
 def _flat(graph: EquivariantGraph, site: Site) -> Any:

@@ -54,15 +54,24 @@ class SpecializeElements(Pass):
             return graph
         edit = Rewriting(graph)
         index = torch.tensor(rows)
+        inputs = dict(graph.inputs)
         for site in graph.sites.values():
-            _cut(graph, edit, site, index)
+            source = _cut(graph, edit, site, index)
+            if source is not None and source in inputs:
+                inputs[source] = replace(inputs[source], value=len(rows))
         numbers = tuple(graph.atomistic.atomic_numbers[r] for r in rows)
         edit.changed = True
-        return edit.done(atomistic=replace(graph.atomistic, atomic_numbers=numbers), origin=None)
+        return edit.done(
+            inputs=inputs,
+            atomistic=replace(graph.atomistic, atomic_numbers=numbers),
+            origin=None,
+        )
 
 
-def _cut(graph: Any, edit: Any, site: Any, rows: Any) -> None:
+def _cut(graph: Any, edit: Any, site: Any, rows: Any) -> str | None:
     """Cuts one node: modules that choose by element, and parameters that elements index.
+
+    Returns the input that gives the elements, where the node reads it.
 
     Raises:
         LegalityError: a node that reads elements and cannot be cut.
@@ -81,6 +90,8 @@ def _cut(graph: Any, edit: Any, site: Any, rows: Any) -> None:
         return torch.nn.Parameter(parameter.detach()[rows].clone(), requires_grad=False)
 
     m = site.module
+    if isinstance(m, ElementPolynomial) and site.operands[-1].op != "placeholder":
+        return None  # one set of weights for all elements
     if m is not None and isinstance(m, (OneHot, ElementTable, ElementLinear, ElementPolynomial)):
         small: Any = copy.deepcopy(edit.gm.get_submodule(str(site.node.target)))
         if isinstance(m, OneHot):
@@ -93,7 +104,7 @@ def _cut(graph: Any, edit: Any, site: Any, rows: Any) -> None:
             small.weights = torch.nn.ParameterList(pick(w) for w in small.weights)
         parent, _, name = str(site.node.target).rpartition(".")
         edit.gm.get_submodule(parent)._modules[name] = small
-        return
+        return str(site.operands[-1].target)
     op = op_of_node(site.node, m) if site.node.op.startswith("call") else None
     for operand, t in zip(site.operands, site.types, strict=True):
         onehot = graph.sites[operand.name].module
@@ -106,6 +117,7 @@ def _cut(graph: Any, edit: Any, site: Any, rows: Any) -> None:
             owner, _, leaf = str(operand.target).rpartition(".")
             module = edit.gm.get_submodule(owner)
             _set(module, leaf, pick)
+    return None
 
 
 READS_ONEHOT = frozenset({"mace-radial-embedding", "mace-zbl"})

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import irprune
+from irprune import api
 from irprune.errors import CheckFailed, PipelineError
 from irprune.ladder import claim_rung, verify_graph
 from tests.passes import toy
@@ -27,7 +28,7 @@ def pruned(graph):
 
 @pytest.fixture(scope="module")
 def frames(graph):
-    return irprune.api.generated_frames(graph, 2)
+    return api.generated_frames(graph, 2)
 
 
 def damaged(graph, name):

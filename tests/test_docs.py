@@ -98,7 +98,7 @@ def test_a_pass_is_documented(name: str) -> None:
         return ", ".join(f"`{f}`" for f in facts) or "nothing"
 
     assert text.strip().startswith(
-        f"Trait: `{cls.trait}`. Requires: {listed(cls.requires)}."
+        f"Trait: `{cls.trait}`. Requires: {listed(cls.requires)}. Refuses: {listed(cls.refuses)}."
         f" Provides: {listed(cls.provides)}. Invalidates: {listed(cls.invalidates)}."
     )
     table = [r for r in rows(text) if len(r) == 4][1:]
@@ -155,9 +155,10 @@ def fixed_reasons() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".fixed"):
                 found |= {a.value for a in node.args if isinstance(a, ast.Constant)}
-            elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "why":
-                assert isinstance(node.value, ast.Constant)
-                found.add(node.value.value)
+            for member in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(member, ast.Assign) and ast.unparse(member.targets[0]) == "why":
+                    assert isinstance(member.value, ast.Constant)
+                    found.add(member.value.value)
     return found
 
 
@@ -256,6 +257,7 @@ class _Sizes:
 PAYLOADS = {
     "show": ("show.py", "payload"),
     "prune": ("job.py", "payload"),
+    "optimize": ("job.py", "payload"),
     "run": ("job.py", "payload"),
     "evaluate": ("evaluate.py", "payload"),
     "verify": ("verify.py", "payload"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from irprune.functional import OneHot
+from irprune.functional import OneHot, first_element
 from irprune.irreps import BoolMask, IrrepsType, Layout, Space
 from irprune.ops.base import Cost, Keep, OpDef, Other, Site, register_op
 
@@ -102,6 +102,17 @@ class Compare(Unrelated):
     def couple(self, site: Site, c: Coupler) -> None:
         for i in range(len(site.operands)):
             c.fixed(c.operand(i), "compared with a threshold")
+
+
+@register_op
+class FirstElement(Unrelated):
+    """An element index of zeros, one per row."""
+
+    name = "first-element"
+    targets = (first_element,)
+
+    def infer(self, site: Site) -> Any:
+        return Other("index", rows=site.irreps(0).space.value)
 
 
 @register_op

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from irprune.backends import recall
+from irprune.errors import UsageError
 from irprune.kernels.cpu import convolution as convolution_code
 from irprune.kernels.cpu import polynomial as polynomial_code
 from irprune.kernels.cpu.compiler import library
@@ -193,3 +194,13 @@ def _polynomial_second(ctx: Any, ax: Tensor, aw: Tensor) -> tuple[Any, ...]:
 
 
 polynomial_backward.register_autograd(_polynomial_second, setup_context=_keep)
+
+
+def _no_third(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    raise UsageError(
+        "third derivatives of a compiled polynomial are not available; set the module's backend to"
+        " 'reference' for them"
+    )
+
+
+polynomial_second.register_autograd(_no_third)

@@ -1,0 +1,144 @@
+"""optimize on the families: exact in float64 on every member, and the real models end to end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk
+
+import irprune
+from irprune import api
+from irprune.families import family_named
+from irprune.families.mace.load import wrap
+from irprune.families.trace import trace_family
+from irprune.kernels.cpu import ops as compiled
+from irprune.ladder import claim_rung
+from tests.families import mace_models, sevennet_models
+from tests.families.test_exact_members import REAL, rattled, real_graph
+
+FAST = str(api.optimize_pipeline(verify=False))
+BUILT_MACE = [*mace_models.STYLES, *mace_models.INTERACTIONS]
+
+
+def built_mace(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if name in mace_models.STYLES:
+            loaded = mace_models.loaded(name)
+        else:
+            loaded = wrap(mace_models.build(**mace_models.interaction_arguments(name)), "")
+        graph = trace_family(family_named("mace"), loaded)
+    return graph.replace(gm=graph.module(torch.float64))
+
+
+def assert_optimized(graph, tolerance=1e-9):
+    """Exact, in fewer steps, through compiled kernels; what stayed is returned."""
+    made, report = api.run_reported(FAST, graph)
+    frames = rattled(graph)
+    before = compiled.CALLS["convolution_backward"]
+    check = claim_rung(made, frames)
+    assert check.value <= tolerance, str(check)
+    assert compiled.CALLS["convolution_backward"] > before
+    assert made.stats().flops_per_atom < graph.stats().flops_per_atom
+    stayed = {k: v for k, v in report.results.items() if isinstance(v, dict) and v}
+    return made, stayed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUILT_MACE)
+def test_built_mace(name):
+    made, stayed = assert_optimized(built_mace(name))
+    assert "fuse-conv" not in stayed
+    assert "lower-contraction" not in stayed
+    assert "SymmetricContraction" not in str(made.gm)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(sevennet_models.VARIANTS))
+def test_built_sevennet(name):
+    graph = sevennet_models.small(name).graph
+    graph = graph.replace(gm=graph.module(torch.float64))
+    _, stayed = assert_optimized(graph)
+    assert "fuse-conv" not in stayed
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REAL)
+def test_real(name, shared):
+    graph = real_graph(REAL[name], shared)
+    made, stayed = assert_optimized(graph)
+    assert stayed == {}
+    assert compiled.CALLS["convolution"] > 0
+    if name == "mace-mp-0-small":
+        assert graph.stats().params == 3_847_696
+        assert made.stats().params == 2_042_857
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_five_elements_of_mace_mp(shared):
+    graph = real_graph(REAL["mace-mp-0-small"], shared)
+    made = irprune.optimize(graph, elements=("H", "C", "N", "O", "Si"), verify=False)
+    assert made.stats().params < 400_000
+    assert made.atomistic.symbols == ("H", "C", "N", "O", "Si")
+    assert claim_rung(made, rattled(graph)).value <= 1e-9
+    from irprune.errors import DataError
+
+    with pytest.raises(DataError, match="Ge"):
+        irprune.calculator(made).calculate(bulk("Ge"))
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["7net-0", "mace-mp-0-small"])
+def test_forces_in_float32(name, shared):
+    """Against the family's own calculator: forces to 5e-6 of the largest."""
+    from benchmarks.problems import CRYSTALS, MODELS
+    from benchmarks.worker import make_calculator
+
+    model = MODELS[name]
+    graph = irprune.load(model.location(), trust=True, dtype="float32")
+    atoms = CRYSTALS[model.crystal].supercell(64)
+    atoms.calc = make_calculator(model.family, model.location())
+    want = atoms.get_forces()
+    atoms.calc = irprune.calculator(irprune.optimize(graph, verify=False))
+    difference = np.abs(atoms.get_forces() - want).max()
+    assert difference <= 5e-6 * np.abs(want).max()
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_prune_then_optimize(shared):
+    graph = real_graph(REAL["7net-0"], shared)
+    pruned = irprune.run("score{by=magnitude},select{keep=0.5,scope=axis},slice,rewrite-tp", graph)
+    made = irprune.run(FAST, pruned)
+    assert claim_rung(made, rattled(graph)).value <= 1e-9
+    assert made.stats().params < pruned.stats().params * 1.1
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_the_command(tmp_path):
+    out = tmp_path / "fast.irp"
+    command = [sys.executable, "-m", "irprune.cli.main", "optimize", "7net-0", "-o", str(out)]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["tier"] == "graph"
+    assert found["left"] == {}
+    assert [len(v) for v in found["kernels"].values()] == [5]
+    assert list(found["kernels"]) == ["cpu"]
+    names = [c["name"] for c in found["checks"]]
+    assert {"claim", "rotation", "reload-forces-float32", "reload-forces-float64"} <= set(names)
+    assert all(c["ok"] for c in found["checks"])
+    atoms = bulk("NaCl", "rocksalt", a=5.6)
+    atoms.rattle(0.05, seed=1)
+    atoms.calc = irprune.calculator(out)
+    assert np.isfinite(atoms.get_stress()).all()
