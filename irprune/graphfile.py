@@ -32,6 +32,8 @@ from irprune.ops.base import (
 
 KEY = "irprune_graph"
 VERSION = 1
+KEPT_FACTS = frozenset({"lowered"})
+"""What a file remembers of the passes that made its graph."""
 ATTRIBUTES = ("shape", "dtype", "device")
 """What ``getattr`` may read of a value in a graph."""
 
@@ -142,6 +144,7 @@ def to_json(graph: EquivariantGraph) -> dict[str, Any]:
         "labels": dict(graph.labels),
         "edges_per_atom": graph.edges_per_atom,
         "history": list(graph.history),
+        "facts": sorted(graph.facts & KEPT_FACTS),
         "modules": modules,
         "nodes": nodes,
     }
@@ -285,6 +288,7 @@ def _rebuild(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Equ
         labels=described["labels"],
         edges_per_atom=described["edges_per_atom"],
         history=tuple(described["history"]),
+        facts=frozenset({"irreps"}) | (KEPT_FACTS & set(described.get("facts", ()))),
     )
 
 

@@ -28,7 +28,7 @@ class Pass:
 
     ``requires``, ``refuses``, ``provides`` and ``invalidates`` are facts (short words such as
     ``masks``) that the graph carries from pass to pass. A pass never changes the graph that it
-    is given.
+    is given; one that returns that very graph has found nothing to do, and provides nothing.
     """
 
     name: ClassVar[str]

@@ -215,7 +215,9 @@ def run_pipeline(
 
 def _recorded(result: G, before: G, p: Pass) -> G:
     """The graph with the facts that the pass leaves, what it claims, and the pass in its history."""
-    facts = frozenset((result.facts - set(p.invalidates)) | set(p.provides))
+    # a pass that found nothing to do has not made what it makes
+    made = frozenset() if result is before else frozenset(p.provides)
+    facts = frozenset(result.facts - set(p.invalidates)) | made
     changes: dict[str, Any] = {} if facts == result.facts else {"facts": facts}
     history = getattr(result, "history", None)
     if history is not None:
@@ -224,8 +226,8 @@ def _recorded(result: G, before: G, p: Pass) -> G:
             changes["claim"] = None
         elif result.claim is None and result.gm is not before.gm:  # type: ignore[attr-defined]
             changes["claim"] = before
-    made: G = result.replace(**changes) if changes else result
-    return made
+    recorded: G = result.replace(**changes) if changes else result
+    return recorded
 
 
 def _require(checks: Sequence[CheckLike], p: Pass) -> None:

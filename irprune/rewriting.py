@@ -52,6 +52,13 @@ class Rewriting:
         parent.add_module(leaf, module)
         return path
 
+    def exchange(self, path: str, module: nn.Module) -> None:
+        """Puts another module in the place of one: the nodes that call it stay."""
+        parent, _, leaf = path.rpartition(".")
+        module.train(self.gm.training).requires_grad_(False)
+        self.gm.get_submodule(parent)._modules[leaf] = module
+        self.changed = True
+
     def _free(self, path: str) -> str:
         used = {name for name, _ in self.gm.named_modules(remove_duplicate=False)}
         number, free = 1, path

@@ -21,7 +21,7 @@ class FoldOnehot(Pass):
 
     Values that depend on it alone become tables with a row per element. Tensor products with one-hot
     elements become linear maps whose weights are chosen by the element. What the tables were made
-    from goes: most of the parameters of a first layer.
+    from goes.
     """
 
     name: ClassVar[str] = "fold-onehot"

@@ -25,7 +25,7 @@ class SymmetrizeContraction(Pass):
         """The graph with reduced contractions; ``context.results`` says which could not be."""
         from irprune.errors import ExactnessError
         from irprune.ops.base import op_of_node
-        from irprune.rewriting import Rewriting, path_like
+        from irprune.rewriting import Rewriting
 
         edit, stayed = Rewriting(graph), {}
         for name, site in graph.sites.items():
@@ -39,9 +39,7 @@ class SymmetrizeContraction(Pass):
                 continue
             if small is None or _size(small) >= _size(site.module):
                 continue
-            node = edit.node(site.node)
-            made = edit.module(node, f"{path_like(node)}_reduced", small, node.args)
-            edit.replace(node, made)
+            edit.exchange(str(site.node.target), small)
         context.results[self.name] = stayed
         return edit.done()
 

@@ -85,7 +85,7 @@ class Mark(Pass):
     provides: ClassVar[tuple[str, ...]] = ("t-marks",)
 
     def run(self, graph: Any, context: PassContext) -> Any:
-        return graph
+        return graph.replace()
 
 
 @dataclass(frozen=True)
@@ -280,6 +280,14 @@ def test_run_reports_what_each_pass_changed(capsys: pytest.CaptureFixture[str]) 
 def test_facts_follow_the_passes() -> None:
     graph, _ = run_pipeline(Pipeline((Mark(),)), Graph(facts=frozenset({"old"})))
     assert graph.facts == {"old", "t-marks"}
+
+
+def test_a_pass_that_returns_what_it_was_given_provides_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Mark, "run", lambda self, graph, context: graph)
+    graph, _ = run_pipeline(Pipeline((Mark(),)), Graph(facts=frozenset({"old"})))
+    assert graph.facts == {"old"}
 
 
 def test_verify_each_names_the_pass_that_broke_it() -> None:

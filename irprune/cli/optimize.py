@@ -35,6 +35,11 @@ def command(
 
     if output is None:
         raise UsageError("optimize needs -o OUT: the file to write the faster model to")
+    if target not in ("auto", "graph"):
+        raise UsageError(
+            "optimize writes graph files, because no family has the ops that make it fast; got"
+            f" --target {target}"
+        )
     symbols = tuple(s for s in (elements or "").replace(",", " ").split() if s)
     if elements is not None and not symbols:
         raise UsageError(f"--elements names no element: {elements!r}; give symbols such as H,C,O")

@@ -49,12 +49,16 @@ def test_stress_has_ases_sign_and_order() -> None:
         assert voigt[k] == pytest.approx(slope / atoms.cell.volume, rel=1e-4, abs=1e-9), k
 
 
-def test_energy_alone_computes_no_forces_and_moving_atoms_recomputes() -> None:
+def test_one_evaluation_gives_everything_and_moving_atoms_recomputes() -> None:
     atoms = copper()
-    atoms.calc = IrpruneCalculator(Toy(), TOY)
+    module = Toy()
+    calls: list[int] = []
+    module.register_forward_hook(lambda *_: calls.append(1))
+    atoms.calc = IrpruneCalculator(module, TOY)
     first = atoms.get_potential_energy()
-    assert "forces" not in atoms.calc.results
     forces = atoms.get_forces()
+    atoms.get_stress()
+    assert len(calls) == 1
     atoms.positions[0] += 0.1
     assert atoms.get_potential_energy() != first
     assert not np.allclose(atoms.get_forces(), forces)

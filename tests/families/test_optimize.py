@@ -142,3 +142,16 @@ def test_the_command(tmp_path):
     atoms.rattle(0.05, seed=1)
     atoms.calc = irprune.calculator(out)
     assert np.isfinite(atoms.get_stress()).all()
+
+
+def test_symmetrized_contractions_stay_in_the_family(tmp_path):
+    """The class with reduced contractions in it: surgery; the native class where it has the basis."""
+    from irprune.export import export
+
+    graph = irprune.run("symmetrize-contraction", built_mace("mp"))
+    assert graph.stats().params < built_mace("mp").stats().params
+    done = export(graph, tmp_path / "reduced.model", "surgery")
+    assert done.tier == "surgery"
+    assert all(c.ok for c in done.checks)
+    done = export(graph, tmp_path / "native.model", "native:mace")
+    assert all(c.ok for c in done.checks)

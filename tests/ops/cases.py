@@ -10,6 +10,9 @@ from e3nn import o3
 from torch import nn
 
 from irprune.functional import OneHot
+from irprune.layers.elements import ElementLinear
+from irprune.layers.polynomial import ElementPolynomial
+from tests.kernels.specs import polynomial
 from tests.networks import instructions
 
 A, B = o3.Irreps("3x0e+2x1o+1x2e"), o3.Irreps("2x0e+1x1o")
@@ -51,6 +54,21 @@ def biased() -> o3.Linear:
 
 def odd_net() -> enn.FullyConnectedNet:
     return enn.FullyConnectedNet([3, 5, 2], torch.tanh, variance_in=2, variance_out=3, out_act=True)
+
+
+def filled(module: nn.Module) -> nn.Module:
+    for p in module.parameters():
+        nn.init.normal_(p)
+    return module
+
+
+def by_element() -> nn.Module:
+    """Two paths into one output, one output without a path."""
+    return filled(ElementLinear(9, "3x0e+2x1o", "2x0e+1x1e+4x1o", ((0, 0), (1, 2))))
+
+
+def by_polynomial() -> nn.Module:
+    return filled(ElementPolynomial(polynomial(3), 9))
 
 
 Case = tuple[Callable[[], nn.Module], dict[str, str]]
@@ -114,6 +132,8 @@ CASES: dict[str, Case] = {
     ),
     "harmonics-even-l": (lambda: o3.SphericalHarmonics([0, 2], False, "norm"), {"x": "edge:1x1o"}),
     "one-hot": (lambda: OneHot(4), {"x": "index"}),
+    "element-linear": (by_element, {"x": "3x0e+2x1o", "y": "index"}),
+    "element-polynomial": (by_polynomial, {"x": "3x0e+3x1o", "y": "index"}),
 }
 
 

@@ -282,6 +282,11 @@ def test_a_selection_is_not_forgotten(original, name):
         irprune.run(pipeline, original)
 
 
+def test_a_pass_that_finds_nothing_lowers_nothing(original):
+    assert "lowered" not in irprune.run("lower-contraction", original).facts
+    assert "lowered" in irprune.run("fuse-conv", original).facts
+
+
 def test_native_targets_are_refused(original, tmp_path):
     made = irprune.run("fuse-conv", original)
     with pytest.raises(LegalityError, match="have put ops into this graph that no family has"):
@@ -294,6 +299,8 @@ def test_a_graph_file_holds_all_of_it(original, frames, tmp_path):
     made.save(str(path))
     again = irprune.load(path)
     assert str(again) == str(made)
+    with pytest.raises(PipelineError, match="run score before"):
+        irprune.run("score{by=random}", again)
     assert not any(p.requires_grad for p in again.gm.parameters())
     a, b = (api.potential(g) for g in (made, again))
     batch = a.collate(frames)
