@@ -15,8 +15,8 @@ RATTLE = 0.05
 """Å, standard deviation of each coordinate: forces are not zero and no two distances are equal."""
 PER_CELL = 8
 """Atoms in each conventional cell below."""
-SIZES = tuple(PER_CELL * n**3 for n in (1, 2, 3, 4))
-"""Atoms that a problem can have: 8 (smoke tests), 64, 216, 512."""
+SIZES = tuple(PER_CELL * n**3 for n in (1, 2, 3, 4, 5, 10))
+"""Atoms that a problem can have: 8 (smoke tests), 64, 216, 512, 1000, 8000."""
 
 
 @dataclass(frozen=True)

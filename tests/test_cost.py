@@ -86,7 +86,9 @@ def test_matmul_flops_are_what_torch_counts(sliced):
     assert total == counted(graph.gm, *graph.example())
 
 
-@pytest.mark.parametrize("name", ["linear", "linear-bias", "linear-split", "fcn", "torch-linear"])
+@pytest.mark.parametrize(
+    "name", ["linear", "linear-bias", "linear-split", "fcn", "torch-linear", "element-linear"]
+)
 def test_matmul_flops_of_one_op(name):
     module, inputs = made(name)
     graph = single(module, **inputs)
@@ -97,7 +99,7 @@ def test_matmul_flops_of_one_op(name):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in CASES if n.startswith(("tp-", "fctp", "full", "elem"))]
+    "name", [n for n in CASES if n.startswith(("tp-", "fctp", "full", "elementwise"))]
 )
 def test_tensor_products_count_at_least_what_torch_does(name):
     """The order of contraction is e3nn's choice; the model counts the plain one."""

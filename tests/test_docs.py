@@ -225,10 +225,13 @@ def payload_keys(file: str, variable: str = "payload") -> set[str]:
     """Constant keys of the dictionaries that a module assigns to a variable, or returns from it."""
     from irprune.cli.results import sizes
     from irprune.evaluate.metrics import Metrics
+    from irprune.profile.model import Profile
+    from irprune.profile.peaks import Peaks
 
     stars = {
         "sizes": set(sizes(_Sizes())),
         "first": {f.name for f in dataclasses.fields(Metrics)},
+        "found.to_json": set(Profile(1, 1, 1, "float32", Peaks(1.0, 1.0), (), 1.0, 1.0).to_json()),
     }
     found: set[str] = set()
     tree = ast.parse((ROOT / "irprune" / "cli" / file).read_text(encoding="utf-8"))
@@ -259,6 +262,7 @@ PAYLOADS = {
     "prune": ("job.py", "payload"),
     "optimize": ("job.py", "payload"),
     "run": ("job.py", "payload"),
+    "profile": ("profile.py", "payload"),
     "evaluate": ("evaluate.py", "payload"),
     "verify": ("verify.py", "payload"),
     "export": ("export.py", "payload"),

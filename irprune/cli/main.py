@@ -20,6 +20,7 @@ VERBS = (
     "show",
     "prune",
     "optimize",
+    "profile",
     "run",
     "evaluate",
     "verify",

@@ -1,0 +1,1 @@
+"""The same model on compiled kernels, against the family's stock calculator."""

@@ -1,0 +1,147 @@
+"""Table and picture of a result: python -m benchmarks.optimize.report RESULT.json [--write README]."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.table import write_into
+
+COLOURS = ("#1b6ca8", "#d1495b", "#2e8b57", "#7b5ea7", "#c78c06", "#555555")
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Time ratios to the base of each line, then memory."""
+    lines = [
+        "| model | atoms | threads | against | " + " | ".join(_names(result)) + " |",
+        "|" + " --- |" * (4 + len(_names(result))),
+    ]
+    for r in result["results"]:
+        cells = [_cell(r, n) for n in _names(result)]
+        first = [r["model"], str(r["atoms"]), str(r["threads"]), r["base"]]
+        lines.append("| " + " | ".join(first + cells) + " |")
+    lines += ["", "| model | atoms | peak memory: stock | optimized | optimized, keep 0.5 |",
+              "| --- | --- | --- | --- | --- |"]  # fmt: skip
+    seen = set()
+    for r in result["results"]:
+        if (r["model"], r["atoms"]) in seen:
+            continue
+        seen.add((r["model"], r["atoms"]))
+        cells = [_peak(r, n) for n in ("stock", "optimized", "optimized, keep 0.5")]
+        lines.append("| " + " | ".join([r["model"], str(r["atoms"]), *cells]) + " |")
+    lines += ["", *_sizes(result), "", *_failures(result), _told(result)]
+    return "\n".join(lines)
+
+
+def _names(result: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(n for r in result["results"] for n in r["ratios"]))
+
+
+def _cell(r: Mapping[str, Any], name: str) -> str:
+    if name == r["base"]:
+        return "1"
+    if name not in r["ratios"]:
+        return "failed" if name in r["failed"] else ""
+    found = r["ratios"][name]
+    return f"{found['median']:.3f} [{found['q1']:.3f}, {found['q3']:.3f}]"
+
+
+def _peak(r: Mapping[str, Any], name: str) -> str:
+    found = r["peak"].get(name)
+    return f"{found['peak_mib'] - found['loaded_mib']:,} MiB" if found else ""
+
+
+def _sizes(result: Mapping[str, Any]) -> list[str]:
+    lines = ["| model | keep | parameters | optimized | FLOPs, optimized / original |",
+             "| --- | --- | --- | --- | --- |"]  # fmt: skip
+    for name, model in result["models"].items():
+        for keep, facts in model["keep"].items():
+            lines.append(
+                f"| {name} | {keep} | {facts['params']:,} | {facts['params_optimized']:,} |"
+                f" {facts['flops_ratio']:.2f} |"
+            )
+    return lines
+
+
+def _failures(result: Mapping[str, Any]) -> list[str]:
+    found = {(r["model"], n, why) for r in result["results"] for n, why in r["failed"].items()}
+    out = [f"{model}, {name} failed: `{why}`" for model, name, why in sorted(found)]
+    return [*out, ""] if out else []
+
+
+def _told(result: Mapping[str, Any]) -> str:
+    machine, versions = result["machine"], result["versions"]
+    worst = max(
+        (v for r in result["results"] for n, v in r["forces"].items()
+         if "keep" not in n and r["base"] == "stock"), default=0.0)  # fmt: skip
+    packages = ", ".join(
+        f"{p} {versions[p]}" for p in ("torch", "e3nn", "sevenn", "mace-torch") if p in versions
+    )
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores; {packages}; {result['date']}, commit"
+        f" {result['commit']['hash'][:10]}. Forces of unpruned variants differ from stock by at most"
+        f" {worst:.1e} of the largest force."
+    )
+
+
+def plot(result: Mapping[str, Any], stem: Path) -> None:
+    """Writes STEM.svg and STEM.png: time ratio to stock against atoms, a panel per model."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    plt.rcParams["svg.hashsalt"] = "irprune"
+    models = list(result["models"])
+    figure, axes = plt.subplots(
+        1, len(models), figsize=(3.8 * len(models), 3.4), squeeze=False, sharey=True,
+        layout="constrained",
+    )  # fmt: skip
+    for axis, model in zip(axes[0], models, strict=True):
+        rows = [r for r in result["results"] if r["model"] == model and r["base"] == "stock"]
+        names = list(dict.fromkeys(n for r in rows for n in r["ratios"]))
+        for colour, name in zip(COLOURS, names, strict=False):
+            for threads, style in ((1, "-"), (2, "--")):
+                mine = [r for r in rows if r["threads"] == threads and name in r["ratios"]]
+                axis.plot(
+                    [r["atoms"] for r in mine],
+                    [r["ratios"][name]["median"] for r in mine],
+                    style,
+                    color=colour,
+                    marker="o",
+                    markersize=4,
+                    label=name if threads == 1 else None,
+                )
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.axhline(1.0, color="0.8", linewidth=0.8, zorder=0)
+        axis.set_title(f"{model} on {result['models'][model]['crystal']}", fontsize=10)
+        axis.set_xlabel("atoms")
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(False)
+        axis.legend(fontsize=7, frameon=False)
+    axes[0][0].set_ylabel("time / stock float32\n(solid 1 thread, dashed 2)")
+    figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
+    figure.savefig(stem.with_suffix(".png"), dpi=130, metadata={"Software": None})
+    plt.close(figure)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("result", type=Path)
+    parser.add_argument("--write", type=Path, help="put it between the marks in this file")
+    options = parser.parse_args()
+    made = table(json.loads(options.result.read_text(encoding="utf-8")))
+    if options.write is None:
+        print(made)
+    else:
+        old = options.write.read_text(encoding="utf-8")
+        options.write.write_text(write_into(old, made), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

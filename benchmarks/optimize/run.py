@@ -1,0 +1,153 @@
+"""Times stock and optimized models in turn, in one run.
+
+    python -m benchmarks.optimize.run -o out/optimize
+
+What is in the folder is not done again: files under ``models/``, measurements under ``parts/``.
+Checkpoints of MACE are pickles and are loaded as such: run this on checkpoints that you trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.files import read_json, write_json
+from benchmarks.optimize.report import plot, table
+from benchmarks.optimize.variants import OPTIMIZED, STOCK, file_of, of_family
+from benchmarks.plan import parse_list
+from benchmarks.problems import MODELS, ROOT, SIZES, Model
+
+NAME = "optimized_vs_stock"
+TIMED = (
+    "get_potential_energy() and get_forces() of an ase.Atoms; every calculator makes its own"
+    " neighbour list and computes the stress as well"
+)
+
+
+def fresh(module: str, arguments: Sequence[str], threads: int, check: bool = True) -> int:
+    """Runs a module in a fresh process and gives its exit code.
+
+    Raises:
+        SystemExit: it failed, unless ``check`` is off.
+    """
+    counts = {k: str(threads) for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    environment = {**os.environ, **counts, "OMP_WAIT_POLICY": "PASSIVE"}
+    command = [sys.executable, "-W", "ignore", "-m", module, *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
+    if done.returncode and check:
+        raise SystemExit(f"{module} failed with exit code {done.returncode}")
+    return done.returncode
+
+
+def worker(job: dict[str, Any], check: bool = True) -> int:
+    """Hands a job to a fresh process."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        path = Path(folder) / "job.json"
+        write_json(path, job)
+        return fresh("benchmarks.optimize.worker", [str(path)], job["threads"], check)
+
+
+def problems(options: argparse.Namespace, model: Model, threads: int) -> list[dict[str, Any]]:
+    """The sizes that have not been measured."""
+    out = []
+    names = [v.name for v in of_family(model.family)]
+    for n in options.atoms:
+        path = options.output / "parts" / f"{model.name}-{n}-{threads}.json"
+        # stock calculators only where they fit into memory and patience
+        chosen = names if n <= options.stock_atoms else [x for x in names if "stock" not in x]
+        repeats = options.repeats if n < 1000 else max(2, options.repeats // 2)
+        if n > 1000:
+            chosen, repeats = [x for x in chosen if "64" not in x], 2
+        if not path.is_file():
+            out.append({"atoms": n, "variants": chosen, "repeats": repeats, "output": str(path)})
+    return out
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Times, then weighs."""
+    folder = options.output / "models"
+    for model in (MODELS[m] for m in options.models):
+        fresh("benchmarks.optimize.variants", [model.name, "-o", str(folder)], machine.cores())
+        files = {v.name: file_of(model, v, folder) for v in of_family(model.family)}
+        for threads in options.threads:
+            left = problems(options, model, threads)
+            if left:
+                job = {"model": model.name, "threads": threads, "variants": files}
+                cutoff = read_json(folder / f"{model.name}.json")["cutoff"]
+                worker({**job, "cutoff": cutoff, "problems": left})
+        for n in options.atoms:
+            for name in (STOCK, OPTIMIZED, "optimized, keep 0.5"):
+                path = options.output / "peaks" / f"{model.name}-{n}-{name}.json"
+                if path.is_file() or (name == STOCK and n > options.stock_atoms):
+                    continue
+                job = {"model": model.name, "threads": 1, "variants": {name: files[name]}}
+                worker({**job, "peak": True, "atoms": n, "output": str(path)}, check=False)
+
+
+def gather(options: argparse.Namespace, command: str) -> dict[str, Any]:
+    """The result: everything in the folder that belongs to the choices."""
+    from irprune.versions import versions
+
+    models, results = {}, []
+    for name in options.models:
+        facts = read_json(options.output / "models" / f"{name}.json")
+        models[name] = {"crystal": MODELS[name].crystal, **facts}
+        for n in options.atoms:
+            peaks = {
+                v: read_json(options.output / "peaks" / f"{name}-{n}-{v}.json")
+                for v in (STOCK, OPTIMIZED, "optimized, keep 0.5")
+            }
+            for threads in options.threads:
+                part = read_json(options.output / "parts" / f"{name}-{n}-{threads}.json")
+                found = {"model": name, "atoms": n, "threads": threads, **part}
+                results.append(found | {"peak": {k: v for k, v in peaks.items() if v}})
+    return {
+        "schema": 1,
+        "benchmark": NAME,
+        "date": machine.today(),
+        "commit": machine.commit(),
+        "command": command,
+        "machine": machine.machine(),
+        "load_average": machine.load_average(),
+        "versions": versions(),
+        "timed": TIMED,
+        "models": models,
+        "results": results,
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.optimize.run", description=__doc__)
+    parser.add_argument("--models", default="mace-mp-0-small,7net-0,7net-l3i5")
+    parser.add_argument("--atoms", default="8,64,216,1000,8000")
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds up to 216 atoms")
+    parser.add_argument("--stock-atoms", type=int, default=216, help="stock calculators up to here")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    options = parser.parse_args()
+    try:
+        options.models = parse_list(options.models, str, list(MODELS))
+        options.atoms = parse_list(options.atoms, int, SIZES)
+        options.threads = parse_list(options.threads, int, range(1, 257))
+    except ValueError as error:
+        parser.error(str(error))
+    options.output = options.output.resolve()
+    measure(options)
+    shown = [a for a in sys.argv[1:] if not a.startswith("/")]
+    result = gather(options, " ".join(["python -m benchmarks.optimize.run", *shown]))
+    path = options.output / f"{NAME}.json"
+    write_json(path, result)
+    plot(result, path.with_suffix(""))
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()

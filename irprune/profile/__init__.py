@@ -1,0 +1,1 @@
+"""Where the time of a model goes, node by node, against what this machine can do."""
