@@ -1,4 +1,7 @@
-"""optimize on the families: exact in float64 on every member, and the real models end to end."""
+"""optimize on the families: exact in float64 on every member, and the real models end to end.
+
+To write the golden texts again: ``python -m tests.families.test_optimize``, then read the difference.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from ase.build import bulk
 import irprune
 from irprune import api
 from irprune.families import family_named
+from irprune.families.mace import symmetric
 from irprune.families.mace.load import wrap
 from irprune.families.trace import trace_family
 from irprune.kernels.cpu import ops as compiled
@@ -22,6 +27,7 @@ from irprune.ladder import claim_rung
 from tests.families import mace_models, sevennet_models
 from tests.families.test_exact_members import REAL, rattled, real_graph
 
+GOLDEN = Path(__file__).parent / "golden"
 FAST = str(api.optimize_pipeline(verify=False))
 BUILT_MACE = [*mace_models.STYLES, *mace_models.INTERACTIONS]
 
@@ -144,6 +150,44 @@ def test_the_command(tmp_path):
     assert np.isfinite(atoms.get_stress()).all()
 
 
+def contraction_texts():
+    """One layer of MACE before and after the passes that only MACE has a use for."""
+    graph = built_mace("single")
+    reduced = irprune.run("symmetrize-contraction", graph)
+    lowered = irprune.run("lower-contraction", reduced)
+    (spec,) = [m.spec for m in lowered.gm.modules() if type(m).__name__ == "ElementPolynomial"]
+    return {
+        "mace-single": str(graph),
+        "symmetrize-contraction": f"{reduced}\n\nparameters {graph.stats().params}"
+        f" -> {reduced.stats().params}",
+        "lower-contraction": f"{lowered}\n\n{spec}",
+    }
+
+
+@pytest.mark.parametrize("name", ["mace-single", "symmetrize-contraction", "lower-contraction"])
+def test_text_of_the_contraction_passes(name):
+    assert contraction_texts()[name] + "\n" == (GOLDEN / f"{name}.txt").read_text()
+
+
+@pytest.mark.parametrize("pass_", ["symmetrize-contraction", "lower-contraction"])
+def test_a_wrong_projection_is_found(pass_, monkeypatch):
+    """A weight of the new basis that is off by a thousandth."""
+    graph = built_mace("single")
+    real = symmetric.reduce if pass_.startswith("sym") else symmetric.polynomial
+
+    def wrong(*arguments):
+        found = real(*arguments)
+        if isinstance(found, tuple):
+            found[1][:, -1] *= 1 + 1e-3
+        else:
+            found.w[3][:, -1] *= 1 + 1e-3
+        return found
+
+    monkeypatch.setattr(symmetric, real.__name__, wrong)
+    made = irprune.run(pass_, graph)
+    assert not claim_rung(made, rattled(graph)).ok
+
+
 def test_symmetrized_contractions_stay_in_the_family(tmp_path):
     """The class with reduced contractions in it: surgery; the native class where it has the basis."""
     from irprune.export import export
@@ -155,3 +199,9 @@ def test_symmetrized_contractions_stay_in_the_family(tmp_path):
     assert all(c.ok for c in done.checks)
     done = export(graph, tmp_path / "native.model", "native:mace")
     assert all(c.ok for c in done.checks)
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for key, text in contraction_texts().items():
+        (GOLDEN / f"{key}.txt").write_text(text + "\n")

@@ -11,7 +11,6 @@ from irprune.kernels.cpu import ops as compiled
 from irprune.recover import kernels
 from tests.passes import toy
 
-
 RECOVER = "recover{steps=5,structures=4}"
 
 
