@@ -69,6 +69,15 @@ def capture(module: nn.Module, replacements: Sequence[Replacement] = ()) -> fx.G
                 " barrier, or pass a replacement for the function"
             ) from error
     traced = fx.GraphModule(tracer.root, graph, type(module).__name__)
+    for node in graph.nodes:
+        name = str(node.target)
+        in_place = node.op == "call_method" and name.endswith("_") and not name.endswith("__")
+        if in_place and not node.users:
+            raise UsageError(
+                f"cannot trace {type(module).__name__}.forward: {node.name} changes a tensor in place"
+                f" by .{name}() and its result is not used, which a graph cannot say; write"
+                f" x = x.{name}(…), or x = x.{name[:-1]}(…)"
+            )
     traced.graph.eliminate_dead_code()
     traced.recompile()
     traced.eval()

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from irprune.errors import UsageError
+
 
 @dataclass(frozen=True, eq=False)
 class EdgeLists:
@@ -37,10 +39,15 @@ def pack(sender: Tensor, receiver: Tensor, n: int, row: Tensor | None = None) ->
         n: number of atoms.
         row: [E], row of the weights that an edge uses; its own number by default. At most two
             edges share one.
+
+    Raises:
+        UsageError: more than two edges share a row.
     """
     count = sender.shape[0]
     if row is None:
         row = torch.arange(count, device=sender.device)
+    elif count and int(torch.bincount(row).max()) > 2:
+        raise UsageError("more than two edges share a row of weights")
     parts = [sender, receiver, row]
     for ends in (receiver, sender):
         order = torch.argsort(ends, stable=True)
@@ -81,13 +88,16 @@ def pairs(sender: Tensor, receiver: Tensor, vectors: Tensor) -> tuple[Tensor, Te
     count = sender.shape[0]
     flip = sender > receiver
     loops = sender == receiver
-    for axis in range(3):  # of an atom and its own images: by the sign of the first non-zero
+    for axis in range(
+        vectors.shape[1]
+    ):  # of an atom and its own images: by the sign of the first non-zero
         undecided = loops & (vectors[:, :axis] == 0).all(dim=1)
         flip = flip | (undecided & (vectors[:, axis] < 0))
     low, high = torch.minimum(sender, receiver), torch.maximum(sender, receiver)
     canonical = torch.where(flip.unsqueeze(1), -vectors, vectors) + 0.0  # -0.0 is 0.0
     order = torch.arange(count, device=sender.device)
-    for key in (flip, canonical[:, 2], canonical[:, 1], canonical[:, 0], high, low):
+    columns = canonical.flip(1).unbind(1)
+    for key in (flip, *columns, high, low):
         order = order[torch.argsort(key[order], stable=True)]
     same = torch.zeros(count, dtype=torch.bool, device=sender.device)
     if count > 1:

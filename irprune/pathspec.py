@@ -65,6 +65,17 @@ class PathSpec:
                     f" a row has {self.n_weights}"
                 )
 
+        used = [0] * self.n_weights
+        for p in self.paths:
+            for k in range(p.weight, p.weight + self.in1[p.i1].mul):
+                used[k] += 1
+        if any(n != 1 for n in used):
+            k = next(i for i, n in enumerate(used) if n != 1)
+            raise UsageError(
+                f"weight {k} of {self.n_weights} is used by {used[k]} paths; a PathSpec uses every"
+                " weight of a row once"
+            )
+
     @cached_property
     def dims(self) -> tuple[int, int, int]:
         """Components of a row of x, y and the result."""

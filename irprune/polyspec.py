@@ -6,6 +6,7 @@ of its messages, weighted per node.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -65,16 +66,17 @@ class PolySpec:
         """The oracle, degree by degree. Differentiable any number of times."""
         import torch
 
+        index = functools.partial(torch.tensor, device=x.device)
         parts = x.new_zeros(self.dims[1], x.shape[0], self.channels)
         columns = self.columns(x)
         for degree in sorted({len(t[2]) for t in self.terms}):
             terms = [t for t in self.terms if len(t[2]) == degree]
             value = columns.new_ones(len(terms), *columns.shape[1:])
             for position in range(degree):
-                value = value * columns[torch.tensor([t[2][position] for t in terms])]
+                value = value * columns[index([t[2][position] for t in terms])]
             factor = value.new_tensor([t[3] for t in terms]).reshape(-1, 1, 1)
-            weight = w.transpose(0, 1)[torch.tensor([t[1] for t in terms])]
-            parts = parts.index_add(0, torch.tensor([t[0] for t in terms]), factor * weight * value)
+            weight = w.transpose(0, 1)[index([t[1] for t in terms])]
+            parts = parts.index_add(0, index([t[0] for t in terms]), factor * weight * value)
         out, at = [], 0
         for order, _ in self.outputs:
             block = parts[at : at + 2 * order + 1]

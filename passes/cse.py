@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from irprune.passmanager import Pass, PassContext
 
 if TYPE_CHECKING:
+    from torch import fx
+
     from irprune.graph import EquivariantGraph
 
 
@@ -32,8 +34,11 @@ class Cse(Pass):
 
         edit = Rewriting(graph)
         known: dict[Any, fx.Node] = {}
+        changed = _changed(edit.gm.graph)
         for node in list(edit.gm.graph.nodes):
-            if node.op in ("placeholder", "output"):
+            if node.op in ("placeholder", "output") or changed.intersection(
+                (node, *node.all_input_nodes)
+            ):
                 continue
             target: Any = node.target
             if node.op == "call_module":
@@ -43,3 +48,23 @@ class Cse(Pass):
             if first is not node:
                 edit.replace(node, first)
         return edit.done()
+
+
+def _changed(graph: fx.Graph) -> set[fx.Node]:
+    """Values that some node changes in place, and what they may be views of."""
+    import operator
+
+    in_place = {operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem}
+    out: set[fx.Node] = set()
+    for node in graph.nodes:
+        name = (
+            str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
+        )
+        mutates = node.target in in_place or (name.endswith("_") and not name.endswith("__"))
+        if node.op not in ("call_method", "call_function") or not mutates:
+            continue
+        source = next(iter(node.all_input_nodes), None)
+        while source is not None and source not in out:
+            out.add(source)
+            source = next(iter(source.all_input_nodes), None)
+    return out

@@ -45,7 +45,12 @@ class FoldOnehot(Pass):
                 if any(user.name not in known for user in graph.sites[other].node.users):
                     _table(edit, graph.sites[other], onehot, value)
             for other, site in graph.sites.items():
-                if other in known or not _is_onehot_product(site, name):
+                if other in known or name not in [o.name for o in site.operands]:
+                    continue
+                if not _is_onehot_product(site, name):
+                    reason = _why_not(site)
+                    if reason:
+                        stayed[other] = reason
                     continue
                 try:
                     _by_element(edit, site, onehot)
@@ -128,6 +133,20 @@ def _table(edit: Rewriting, site: Site, onehot: Site, value: Any) -> None:
 
 def _dtype(edit: Rewriting) -> Any:
     return next(p.dtype for p in edit.graph.gm.parameters() if p.is_floating_point())
+
+
+LOOKED_UP = frozenset({"mace-radial-embedding", "mace-zbl", "mace-contraction"})
+"""Ops that read the element out of its one-hot row; lower-contraction is for the last."""
+
+
+def _why_not(site: Site) -> str:
+    from irprune.ops.base import op_of_node
+
+    op = op_of_node(site.node, site.module) if site.node.op.startswith("call") else None
+    if op is not None and op.name in LOOKED_UP:
+        return ""
+    name = "a barrier" if op is None else op.name
+    return f"{name} that reads one-hot elements has no form by element"
 
 
 def _is_onehot_product(site: Site, onehot: str) -> bool:

@@ -49,7 +49,8 @@ class FuseConv(Pass):
                 continue
             x, at = edit.node(features), edit.node(scatter)
             ends = (edit.node(sender), edit.node(receiver))
-            if ends not in lists:
+            order = {n: i for i, n in enumerate(edit.gm.graph.nodes)}
+            if ends not in lists or order[lists[ends]] > order[at]:
                 lists[ends] = edit.call(at, edge_lists, *ends, x)
             rest = tuple(edit.node(o) for o in site.operands[1:])
             fused = edit.module(
@@ -102,6 +103,8 @@ def _around(graph: EquivariantGraph, site: Site) -> tuple[fx.Node, fx.Node, fx.N
         sender = gather.args[1]
     elif gather.target in (torch.index_select, "index_select"):
         sender = gather.args[2] if len(gather.args) > 2 else gather.kwargs.get("index")
+        if not gather.args:
+            raise LegalityError(f"{gather.name} is called with keywords only")
     else:
         raise LegalityError(f"its features come from {gather.name}, which gathers no rows")
     if not is_rows(gather.args[0], Space.NODE) or not is_ends(sender):
@@ -112,13 +115,16 @@ def _around(graph: EquivariantGraph, site: Site) -> tuple[fx.Node, fx.Node, fx.N
     scatter: Any = users[0]
     arguments: dict[str, Any] = dict(scatter.kwargs)
     if scatter.target is message_gather:
+        if len(scatter.args) != 3:
+            raise LegalityError(f"{scatter.name} is called with keywords")
         like, receiver, messages = scatter.args
         rows = is_rows(like, Space.NODE)
     elif scatter.target is scatter_sum:
         names = ("src", "index", "dim", "out", "dim_size", "reduce")
         arguments |= dict(zip(names, scatter.args, strict=False))
         messages, receiver = arguments["src"], arguments["index"]
-        size = graph.sites[arguments["dim_size"].name].out if "dim_size" in arguments else None
+        count = arguments.get("dim_size")
+        size = graph.sites[count.name].out if isinstance(count, fx.Node) else None
         rows = isinstance(size, Other) and size.kind == "const" and size.rows == "node"
     else:
         raise LegalityError(f"its messages go to {scatter.name}, which does not sum them")

@@ -39,14 +39,15 @@ class FuseLinear(Pass):
 
         edit, stayed = Rewriting(graph), {}
         paths: dict[tuple[str, float, float], str] = {}
+        taken: set[str] = set()
         for name, site in graph.sites.items():
             m = site.module
             if not isinstance(m, (o3.Linear, enn.FullyConnectedNet)) or len(site.operands) != 1:
                 continue
             source, last, before, after = site.operands[0], site.node, 1.0, 1.0
             if isinstance(m, o3.Linear):
-                source, before = _scales_before(graph, source)
-                last, after = _scales_after(graph, last)
+                source, before = _scales_before(graph, source, taken)
+                last, after = _scales_after(graph, last, taken)
             node, key = edit.node(last), (str(site.node.target), before, after)
             if key not in paths:
                 try:
@@ -96,16 +97,23 @@ def _scale(graph: EquivariantGraph, node: fx.Node) -> tuple[fx.Node, float] | No
     return values[0], 1.0 / numbers[0] if divides else numbers[0]
 
 
-def _scales_before(graph: EquivariantGraph, node: fx.Node) -> tuple[fx.Node, float]:
-    """What comes before the constant factors that lead to a node, and their product."""
+def _scales_before(
+    graph: EquivariantGraph, node: fx.Node, taken: set[str]
+) -> tuple[fx.Node, float]:
+    """What comes before the constant factors that lead to a node, and their product.
+
+    Factors in ``taken`` are in the weights of another map.
+    """
     factor = 1.0
     while len(node.users) == 1 and (found := _scale(graph, node)) is not None:
+        if node.name in taken:
+            break
         node, factor = found[0], factor * found[1]
     return node, factor
 
 
-def _scales_after(graph: EquivariantGraph, node: fx.Node) -> tuple[fx.Node, float]:
-    """The last of the constant factors that follow a node, and their product."""
+def _scales_after(graph: EquivariantGraph, node: fx.Node, taken: set[str]) -> tuple[fx.Node, float]:
+    """The last of the constant factors that follow a node, and their product; they are taken."""
     factor = 1.0
     while len(node.users) == 1:
         following = next(iter(node.users))
@@ -113,6 +121,7 @@ def _scales_after(graph: EquivariantGraph, node: fx.Node) -> tuple[fx.Node, floa
         if found is None:
             break
         node, factor = following, factor * found[1]
+        taken.add(node.name)
     return node, factor
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 SYMMETRIC = frozenset({"mace-radial-embedding", "pair-item"})
 """Ops on edges that treat both ends alike: exchanging them gives the same numbers."""
+CONSTANT = frozenset({"param", "const", "shape", "none"})
+"""Kinds of values that are the same for every edge."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class SharePairs(Pass):
         from irprune.rewriting import Rewriting
 
         edit, stayed = Rewriting(graph), {}
-        copies: dict[fx.Node, dict[fx.Node, fx.Node]] = {}
+        copies: dict[tuple[fx.Node, fx.Node], dict[fx.Node, fx.Node]] = {}
         for name, site in graph.sites.items():
             if not isinstance(site.module, Convolution):
                 continue
@@ -53,7 +55,7 @@ class SharePairs(Pass):
                 stayed[name] = found
                 continue
             slice_, vectors, index = found
-            if lists not in copies:
+            if (lists, vectors) not in copies:
                 sender, receiver, like = lists.args
                 first = min((n for n in slice_), key=list(edit.gm.graph.nodes).index)
                 where = _later(edit, first, (sender, receiver, vectors))
@@ -62,9 +64,10 @@ class SharePairs(Pass):
                 own: dict[fx.Node, fx.Node] = {vectors: edit.call(where, _item(), vectors, stand)}
                 if index is not None:
                     own[index] = edit.call(where, edges_of_pairs, index, stand)
-                own[lists] = edit.call(lists, edge_lists, sender, receiver, like, number)
-                copies[lists] = own
-            own = copies[lists]
+                after = _later(edit, lists, (number,))
+                own[lists] = edit.call(after, edge_lists, sender, receiver, like, number)
+                copies[lists, vectors] = own
+            own = copies[lists, vectors]
             if index is not None and index not in own:
                 anchor = own[vectors]
                 with edit.gm.graph.inserting_after(anchor):
@@ -121,13 +124,19 @@ def _radial(
         if isinstance(t, Other) and t.kind == "mask":
             on_edges = True
         if not on_edges:
-            if isinstance(t, Other) and t.kind == "index" and t.rows == "edge":
-                return f"{node.name} tells the ends of an edge apart"
-            continue  # per element or constant: the same rows
+            if isinstance(t, IrrepsType) and t.space is Space.NODE:
+                continue  # read by an op of SYMMETRIC, at both ends of an edge alike
+            if isinstance(t, Other) and t.kind in CONSTANT:
+                continue
+            return f"{node.name} ({t}) may tell the ends of an edge apart"
         op = op_of_node(site.node, site.module)
         if op is not None and op.name == "norm" and node.all_input_nodes[0].op == "placeholder":
+            source = node.all_input_nodes[0]
+            shape = graph.sites[source.name].out
+            if vectors not in (None, source) or not isinstance(shape, IrrepsType) or shape.dim != 3:
+                return f"{node.name} is not the length of the one edge vector"
             slice_.add(node)
-            vectors = node.all_input_nodes[0]
+            vectors = source
             continue
         if op is None or not (
             op.row_wise or op.name in SYMMETRIC or op.name in ("where", "compare")

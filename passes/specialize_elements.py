@@ -54,9 +54,10 @@ class SpecializeElements(Pass):
             return graph
         edit = Rewriting(graph)
         index = torch.tensor(rows)
-        inputs = dict(graph.inputs)
+        inputs, done = dict(graph.inputs), set[str]()
+        species = _species(graph)
         for site in graph.sites.values():
-            source = _cut(graph, edit, site, index)
+            source = _cut(graph, edit, site, index, species, done)
             if source is not None and source in inputs:
                 inputs[source] = replace(inputs[source], value=len(rows))
         numbers = tuple(graph.atomistic.atomic_numbers[r] for r in rows)
@@ -68,7 +69,23 @@ class SpecializeElements(Pass):
         )
 
 
-def _cut(graph: Any, edit: Any, site: Any, rows: Any) -> str | None:
+def _species(graph: Any) -> set[str]:
+    """The nodes that say which element an atom is: what modules by element are called with."""
+    from irprune.functional import OneHot
+    from irprune.layers.elements import ElementLinear, ElementTable
+    from irprune.layers.polynomial import ElementPolynomial
+
+    kinds = (OneHot, ElementTable, ElementLinear, ElementPolynomial)
+    return {
+        s.operands[-1].name
+        for s in graph.sites.values()
+        if isinstance(s.module, kinds) and s.operands[-1].op == "placeholder"
+    }
+
+
+def _cut(
+    graph: Any, edit: Any, site: Any, rows: Any, species: set[str], done: set[str]
+) -> str | None:
     """Cuts one node: modules that choose by element, and parameters that elements index.
 
     Returns the input that gives the elements, where the node reads it.
@@ -102,8 +119,10 @@ def _cut(graph: Any, edit: Any, site: Any, rows: Any) -> str | None:
             small.weight = pick(small.weight)
         else:
             small.weights = torch.nn.ParameterList(pick(w) for w in small.weights)
-        parent, _, name = str(site.node.target).rpartition(".")
-        edit.gm.get_submodule(parent)._modules[name] = small
+        if str(site.node.target) not in done:
+            done.add(str(site.node.target))
+            parent, _, name = str(site.node.target).rpartition(".")
+            edit.gm.get_submodule(parent)._modules[name] = small
         return str(site.operands[-1].target)
     op = op_of_node(site.node, m) if site.node.op.startswith("call") else None
     for operand, t in zip(site.operands, site.types, strict=True):
@@ -113,7 +132,10 @@ def _cut(graph: Any, edit: Any, site: Any, rows: Any) -> str | None:
                 f"specialize-elements: {site.where} reads one-hot elements; run fold-onehot and"
                 " lower-contraction before it"
             )
-        if isinstance(t, Other) and t.kind == "param" and _by_species(graph, site, operand):
+        if isinstance(t, Other) and t.kind == "param" and _by_species(site, operand, species):
+            if str(operand.target) in done:
+                continue
+            done.add(str(operand.target))
             owner, _, leaf = str(operand.target).rpartition(".")
             module = edit.gm.get_submodule(owner)
             _set(module, leaf, pick)
@@ -124,17 +146,17 @@ READS_ONEHOT = frozenset({"mace-radial-embedding", "mace-zbl"})
 """Ops that take the element from a one-hot row and look it up in the model's atomic numbers."""
 
 
-def _by_species(graph: Any, site: Any, operand: Any) -> bool:
-    from irprune.ops.base import Other, op_of_node
+def _by_species(site: Any, operand: Any, species: set[str]) -> bool:
+    """Whether a node takes rows of a parameter by element."""
+    from irprune.ops.base import op_of_node
 
     op = op_of_node(site.node, site.module) if site.node.op.startswith("call") else None
     if op is None:
         return False
     if op.name in READS_ONEHOT:
         return True
-    others = [t for o, t in zip(site.operands, site.types, strict=True) if o is not operand]
     return op.name == "getitem" and any(
-        isinstance(t, Other) and t.kind == "index" and t.rows == "node" for t in others
+        o.name in species for o in site.operands if o is not operand
     )
 
 

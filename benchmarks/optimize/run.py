@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.files import read_json, write_json
 from benchmarks.optimize.report import plot, table
-from benchmarks.optimize.variants import OPTIMIZED, STOCK, file_of, of_family
+from benchmarks.optimize.variants import OPTIMIZED, STOCK, Variant, file_of, of_family
 from benchmarks.plan import parse_list
 from benchmarks.problems import MODELS, ROOT, SIZES, Model
 
@@ -54,10 +54,15 @@ def worker(job: dict[str, Any], check: bool = True) -> int:
         return fresh("benchmarks.optimize.worker", [str(path)], job["threads"], check)
 
 
+def chosen_of(options: argparse.Namespace, model: Model) -> list[Variant]:
+    """The variants of a family, its own compile option only where it is asked for."""
+    return [v for v in of_family(model.family) if options.own_compile or not v.compile]
+
+
 def problems(options: argparse.Namespace, model: Model, threads: int) -> list[dict[str, Any]]:
     """The sizes that have not been measured."""
     out = []
-    names = [v.name for v in of_family(model.family)]
+    names = [v.name for v in chosen_of(options, model)]
     for n in options.atoms:
         path = options.output / "parts" / f"{model.name}-{n}-{threads}.json"
         # stock calculators only where they fit into memory and patience
@@ -75,7 +80,7 @@ def measure(options: argparse.Namespace) -> None:
     folder = options.output / "models"
     for model in (MODELS[m] for m in options.models):
         fresh("benchmarks.optimize.variants", [model.name, "-o", str(folder)], machine.cores())
-        files = {v.name: file_of(model, v, folder) for v in of_family(model.family)}
+        files = {v.name: file_of(model, v, folder) for v in chosen_of(options, model)}
         for threads in options.threads:
             left = problems(options, model, threads)
             if left:
@@ -131,6 +136,7 @@ def main() -> None:
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--repeats", type=int, default=5, help="rounds up to 216 atoms")
     parser.add_argument("--stock-atoms", type=int, default=216, help="stock calculators up to here")
+    parser.add_argument("--own-compile", action="store_true", help="MACE's compile_mode as well")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     options = parser.parse_args()
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
@@ -19,10 +21,17 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> Tensor:
         """[N, out] from x [N, in1], y [E, in2], w [rows, weights] and the packed edges."""
+        x, y, w = together(x, y, w)
         return kernel_for(self.spec, x, self.backend)(x, y, w, edges)
 
     def extra_repr(self) -> str:
         return str(self.spec)
+
+
+def together(*tensors: Tensor) -> list[Tensor]:
+    """Tensors in the dtype that torch would compute in: under autocast they may differ."""
+    dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors))
+    return [t.to(dtype) for t in tensors]
 
 
 def species_rows(weight: Tensor, species: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from irprune.backends import kernel_for
-from irprune.layers.convolution import species_rows
+from irprune.layers.convolution import species_rows, together
 from irprune.polyspec import PolySpec
 
 
@@ -22,7 +22,7 @@ class ElementPolynomial(nn.Module):
 
     def forward(self, x: Tensor, species: Tensor) -> Tensor:
         """[N, outputs] from x [N, inputs] and species [N]."""
-        weight = species_rows(self.weight, species)
+        x, weight = together(x, species_rows(self.weight, species))
         return kernel_for(self.spec, x, self.backend)(x, weight)
 
     def extra_repr(self) -> str:

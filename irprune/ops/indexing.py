@@ -146,6 +146,10 @@ class GetItem(Passing):
                 return Other("index", rows="edge")
             if base.kind == "param" and isinstance(key, fx.Node):
                 return self._table(site, base)
+            if base.kind == "index" and isinstance(key, fx.Node):
+                index = site.types[1]
+                rows = index.rows if isinstance(index, Other) else None
+                return Other("index", rows=rows) if rows else UNKNOWN
             return Other(base.kind if base.kind in ("index", "param") else "const", rows=base.rows)
         if isinstance(key, fx.Node):
             index = site.types[1]

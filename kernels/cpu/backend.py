@@ -6,8 +6,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from irprune.backends import Backend, Decline, Kernel, Spec, remember
+from irprune.errors import UsageError
 from irprune.kernels.cpu.compiler import CompilerError, find_compiler, library
 from irprune.pathspec import PathSpec
 
@@ -38,16 +40,33 @@ class Cpu(Backend):
         if isinstance(spec, PathSpec):
 
             def convolution(x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> Tensor:
+                refuse_tangents(x, y, w)
                 made: Tensor = ops.convolution(x, y, w, edges, key)
                 return made
 
             return convolution
 
         def polynomial(x: Tensor, w: Tensor) -> Tensor:
+            refuse_tangents(x, w)
             made: Tensor = ops.polynomial(x, w, key)
             return made
 
         return polynomial
+
+
+def refuse_tangents(*tensors: Tensor) -> None:
+    """Compiled kernels have reverse derivatives only; torch would drop a tangent silently.
+
+    Raises:
+        UsageError: forward-mode differentiation reaches a kernel.
+    """
+    if forward_ad._current_level < 0:
+        return
+    if any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+        raise UsageError(
+            "compiled kernels have no forward-mode derivatives; set the module's backend to"
+            " 'reference' for them"
+        )
 
 
 PROBE = 'extern "C" int probe() { int n = 0;\n#pragma omp parallel\n{ n = 1; }\nreturn n; }\n'

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -27,9 +28,11 @@ class CompilerError(IrpruneError):
 
 
 def find_compiler() -> str | None:
-    """Path of the C++ compiler: ``$CXX``, else the first of c++, g++, clang++ on the path."""
-    wanted = os.environ.get("CXX")
-    names = (wanted,) if wanted else CANDIDATES
+    """Path of the C++ compiler: ``$CXX`` (options after it are left out), else the first of c++, g++
+    and clang++ on the path.
+    """
+    wanted = shlex.split(os.environ.get("CXX", ""))[:1]
+    names = tuple(wanted) or CANDIDATES
     return next((found for n in names if (found := shutil.which(n))), None)
 
 
@@ -87,7 +90,17 @@ def _loaded(compiler: str, source: str, path: Path) -> ctypes.CDLL:
 
 def _compile(compiler: str, source: str, path: Path) -> None:
     """Writes beside and renames, so that two processes may compile the same at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _compile_in(compiler, source, path)
+    except OSError as error:
+        raise CompilerError(
+            f"kernels cannot be kept in {path.parent} ({error.strerror or error}); set IRPRUNE_CACHE"
+            " to a folder that can be written"
+        ) from error
+
+
+def _compile_in(compiler: str, source: str, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as folder:
         code, obj, made = (str(Path(folder) / n) for n in ("k.cpp", "k.o", "k.so"))
         Path(code).write_text(source, encoding="utf-8")

@@ -49,12 +49,55 @@ def _call(function: Any, *arguments: Tensor | int | None) -> None:
     function(*given, ctypes.c_int(torch.get_num_threads()))
 
 
+def _expect(where: str, like: Tensor, **given: tuple[Tensor, tuple[int, ...]]) -> None:
+    """Refuses what the program would read beyond, or read as another dtype.
+
+    Raises:
+        UsageError: a tensor of another dtype, device or shape; names it.
+    """
+    for name, (tensor, shape) in given.items():
+        if tensor.dtype is not like.dtype or tensor.device != like.device:
+            raise UsageError(
+                f"{where}: {name} is {tensor.dtype} on {tensor.device}, expected {like.dtype} on"
+                f" {like.device} as x has"
+            )
+        if tuple(tensor.shape) != shape:
+            raise UsageError(f"{where}: {name} has shape {tuple(tensor.shape)}, expected {shape}")
+
+
+def _expect_edges(where: str, edges: Tensor, n: int, count: int) -> None:
+    if edges.dtype is not torch.int64 or edges.shape != (6 * count + 2 * (n + 1),):
+        raise UsageError(
+            f"{where}: edges are {edges.dtype} of shape {tuple(edges.shape)}, expected int64 and"
+            f" {6 * count + 2 * (n + 1)} entries for {n} atoms and {count} edges"
+            " (irprune.edges.pack)"
+        )
+
+
+def _expect_operands(where: str, spec: Any, x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> None:
+    n, count = x.shape[0], y.shape[0]
+    _expect(
+        where,
+        x,
+        x=(x, (n, spec.dims[0])),
+        y=(y, (count, spec.dims[1])),
+        w=(w, (w.shape[0], spec.n_weights)),
+    )
+    _expect_edges(where, edges, n, count)
+    rows = edges[2 * count : 3 * count]
+    if count and int(rows.max()) >= w.shape[0]:
+        raise UsageError(
+            f"{where}: an edge uses row {int(rows.max())} of weights, but there are {w.shape[0]}"
+        )
+
+
 @torch.library.custom_op("irprune::convolution", mutates_args=(), device_types="cpu")
 def convolution(x: Tensor, y: Tensor, w: Tensor, edges: Tensor, spec: str) -> Tensor:
     """x [N, in1], y [E, in2], w [rows, weights] → [N, out]."""
     CALLS["convolution"] += 1
     found = recall(spec)
     n, x = x.shape[0], x.contiguous()
+    _expect_operands("convolution", found, x, y, w, edges)
     out = x.new_empty(n, found.dims[2])
     program = _convolution(spec, x.dtype)
     _call(program.forward, n, y.shape[0], x, y.contiguous(), w.contiguous(), edges, out,
@@ -74,8 +117,14 @@ def convolution_backward(
     """Gradients of Σ g · convolution by x (zero-sized without ``with_x``), y and w."""
     CALLS["convolution_backward"] += 1
     n, count, x, g, w = x.shape[0], y.shape[0], x.contiguous(), g.contiguous(), w.contiguous()
+    found = recall(spec)
+    _expect_operands("convolution_backward", found, x, y, w, edges)
+    _expect("convolution_backward", x, g=(g, (n, found.dims[2])))
     gx = torch.empty_like(x) if with_x else x.new_empty(0)
-    gy, gw = torch.empty_like(y, memory_format=torch.contiguous_format), torch.empty_like(w)
+    gy = torch.empty_like(y, memory_format=torch.contiguous_format)
+    # every row that an edge uses is written; where there are others, they are zero
+    used = int(edges[edges.shape[0] - count :].sum())
+    gw = torch.empty_like(w) if used == w.shape[0] else torch.zeros_like(w)
     # two edges that share a row of weights may belong to two threads
     second = None
     if torch.get_num_threads() > 1 and w.shape[0] < count:
@@ -129,11 +178,20 @@ def _convolution_second(ctx: Any, ax: Tensor, ay: Tensor, aw: Tensor) -> tuple[A
 convolution_backward.register_autograd(_convolution_second, setup_context=_keep)
 
 
+def _expect_polynomial(where: str, spec: Any, x: Tensor, w: Tensor, **more: Tensor) -> None:
+    n, k = x.shape[0], spec.channels
+    rows, weights = (n, spec.dims[0] * k), (n, spec.n_paths, k)
+    shapes = {"x": rows, "ax": rows, "w": weights, "aw": weights, "g": (n, spec.dims[1] * k)}
+    given = {"x": x, "w": w, **more}
+    _expect(where, x, **{name: (t, shapes[name]) for name, t in given.items()})
+
+
 @torch.library.custom_op("irprune::polynomial", mutates_args=(), device_types="cpu")
 def polynomial(x: Tensor, w: Tensor, spec: str) -> Tensor:
     """x [N, inputs], w [N, paths, K] → [N, outputs]."""
     CALLS["polynomial"] += 1
     found = recall(spec)
+    _expect_polynomial("polynomial", found, x, w)
     out = x.new_empty(x.shape[0], found.dims[1] * found.channels)
     _call(_polynomial(spec, x.dtype, 0).run, x.shape[0], x.contiguous(), w.contiguous(), out)
     return out
@@ -149,6 +207,7 @@ def _(x: Tensor, w: Tensor, spec: str) -> Tensor:
 def polynomial_backward(g: Tensor, x: Tensor, w: Tensor, spec: str) -> tuple[Tensor, Tensor]:
     """Gradients of Σ g · polynomial by x and w."""
     CALLS["polynomial_backward"] += 1
+    _expect_polynomial("polynomial_backward", recall(spec), x, w, g=g)
     x, w, g = x.contiguous(), w.contiguous(), g.contiguous()
     gx, gw = torch.empty_like(x), torch.empty_like(w)
     _call(_polynomial(spec, x.dtype, 1).run, x.shape[0], x, w, g, gx, gw)
@@ -175,6 +234,7 @@ def polynomial_second(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of ⟨ax, gx⟩ + ⟨aw, gw⟩ by g, x and w."""
     CALLS["polynomial_second"] += 1
+    _expect_polynomial("polynomial_second", recall(spec), x, w, g=g, ax=ax, aw=aw)
     given = [a.contiguous() for a in (x, w, g, ax, aw)]
     made = [torch.empty_like(a) for a in (given[2], given[0], given[1])]
     _call(_polynomial(spec, x.dtype, 2).run, x.shape[0], *given, *made)

@@ -50,7 +50,10 @@ def first_derivatives(
     spec: PolySpec, program: Program, values: dict[int, Node]
 ) -> tuple[dict[int, Node], dict[int, Node]]:
     """Nodes of Σ g ∂out/∂x and Σ g ∂out/∂w, by component and by path."""
-    bars = program.adjoints({node: program.read("g", c) for c, node in values.items()})
+    seeds: dict[Node, Node] = {}
+    for component, node in values.items():  # equal components are one node
+        seeds[node] = program.plus(seeds.get(node), program.read("g", component))
+    bars = program.adjoints(seeds)
     return _collect(program, bars, "x"), _collect(program, bars, "w")
 
 

@@ -87,6 +87,17 @@ def test_real(name, shared):
         assert made.stats().params == 2_042_857
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["omat", "plain", "heads"])
+@pytest.mark.parametrize("elements", [("O",), ("C", "O")])
+def test_some_elements(name, elements):
+    """Elements that are no first part of the model's, with pair repulsion and several heads."""
+    graph = built_mace(name)
+    made = irprune.optimize(graph, elements=elements, verify=False)
+    frames = api.generated_frames(made, 3)
+    assert claim_rung(made, frames).value <= 1e-9
+
+
 @pytest.mark.real
 @pytest.mark.slow
 def test_five_elements_of_mace_mp(shared):

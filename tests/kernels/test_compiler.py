@@ -123,3 +123,19 @@ def test_one_openmp_runtime():
         pytest.skip("no /proc to read the loaded libraries from")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
+
+
+def test_a_cache_that_cannot_be_written_is_declined(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("IRPRUNE_CACHE", str(tmp_path / "file"))
+    compiler._loaded.cache_clear()
+    refusal = Cpu().supports(specs.polynomial(3), CPU, torch.float64)
+    assert refusal is not None
+    assert refusal.loud
+    assert "set IRPRUNE_CACHE to a folder that can be written" in str(refusal)
+
+
+def test_options_in_cxx(monkeypatch):
+    found = compiler.find_compiler()
+    monkeypatch.setenv("CXX", f"{found} -O3 -g")
+    assert compiler.find_compiler() == found

@@ -12,6 +12,7 @@ from irprune.edges import pack
 from irprune.errors import LegalityError, UsageError
 from irprune.irreps import Segment
 from irprune.kernels.cpu import ops
+from irprune.layers.convolution import Convolution
 from irprune.ops.couplings import path_spec
 from irprune.pathspec import PathSpec, SpecPath
 from tests.kernels import specs
@@ -137,6 +138,7 @@ def test_text_json_and_key():
         (SpecPath(0, 1, 0, 0, 1.0, ()), "one copy in the second factor"),
         (SpecPath(0, 0, 1, 0, 1.0, ()), "as many in the result as in the first"),
         (SpecPath(0, 0, 0, 3, 1.0, ()), "has 2 weights from 3 on, but a row has 4"),
+        (SpecPath(0, 0, 0, 0, 1.0, ()), "weight 2 of 4 is used by 0 paths"),
     ],
 )
 def test_a_spec_that_cannot_be(path, message):
@@ -175,3 +177,63 @@ def test_the_gradient_that_nobody_needs_is_not_made():
     want = torch.autograd.grad(convolve(spec, x, y, w, lists).sum(), (y, w))
     assert torch.allclose(gy, want[0])
     assert torch.allclose(gw, want[1])
+
+
+def test_operands_that_do_not_fit_are_refused():
+    spec = specs.spec_named("odd")
+    x, y, w, lists = inputs(spec)
+    key = remember(spec)
+    for operands, message in (
+        ((x, y.float(), w, lists), "y is torch.float32 on cpu, expected torch.float64"),
+        ((x, y, w[:5], lists), r"an edge uses row \d+ of weights, but there are 5"),
+        ((x, y, w[:, 1:], lists), r"w has shape \(31, \d+\), expected"),
+        ((x, y, w, lists.int()), "edges are torch.int32"),
+        ((x[:-1], y, w, lists), "expected int64 and"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            ops.convolution(*operands, key)
+    g = torch.zeros(x.shape[0], spec.dims[2], dtype=torch.float32)
+    with pytest.raises(UsageError, match=r"convolution_backward: g is torch\.float32"):
+        ops.convolution_backward(g, x, y, w, lists, key, True)
+
+
+def test_rows_that_no_edge_uses_have_no_gradient():
+    spec = specs.spec_named("odd")
+    x, y, w, lists = inputs(spec, edges=12)
+    more = torch.cat([w, torch.full_like(w, 7.0)]).detach().requires_grad_()
+    torch.full((500_000,), torch.nan, dtype=torch.float64)
+    out = kernel_for(spec, x, "cpu")(x, y, more, lists)
+    (gw,) = torch.autograd.grad(out.sum(), more)
+    assert float(gw[12:].abs().max()) == 0.0
+
+
+def test_other_precisions_are_promoted():
+    spec = specs.spec_named("odd")
+    x, y, w, lists = inputs(spec, dtype=torch.float32)
+    module = Convolution(spec)
+    want = module(x, y, w, lists)
+    mixed = module(x, y.double(), w.bfloat16().float(), lists)
+    assert mixed.dtype is torch.float64
+    with torch.no_grad():
+        low = module(x, y, w.bfloat16(), lists)
+    assert low.dtype is torch.float32
+    assert float((low - want).abs().max()) < 0.05 * float(want.detach().abs().max())
+
+
+def test_forward_mode_is_refused():
+    from torch.autograd import forward_ad
+
+    spec = specs.spec_named("odd")
+    x, y, w, lists = (t.detach() for t in inputs(spec))
+    function = kernel_for(spec, x, "cpu")
+    with pytest.raises(UsageError, match="compiled kernels have no forward-mode derivatives"):
+        torch.func.jvp(lambda v: function(x, v, w, lists), (y,), (y,))
+    with forward_ad.dual_level(), pytest.raises(UsageError, match="no forward-mode"):
+        function(x, forward_ad.make_dual(y, y), w, lists)
+    assert function(x, y, w, lists).shape == (x.shape[0], spec.dims[2])
+
+
+def test_a_row_has_two_edges_at_most():
+    with pytest.raises(UsageError, match="more than two edges share a row of weights"):
+        pack(torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), 1,
+             torch.zeros(3, dtype=torch.int64))  # fmt: skip

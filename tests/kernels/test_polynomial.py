@@ -175,3 +175,24 @@ def test_coefficients_and_tensor_are_inverse():
     table = symmetric.coefficients(u)
     back = symmetric.tensor_of(table, 3, 4, 3)
     assert np.abs(back - u.numpy()).max() < 1e-14
+
+
+def test_equal_components_add_their_gradients():
+    terms = ((0, 0, (0, 1), 1.0), (1, 0, (0, 1), 1.0))
+    spec = PolySpec(5, ((0, 1), (0, 1)), ((0, 1), (0, 1)), 1, terms)
+    given = values(spec)
+    ours = derivatives(kernel_for(spec, given[0], "cpu"), *given)
+    theirs = derivatives(spec.evaluate, *given)
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, rtol=1e-13, atol=1e-13)
+
+
+def test_operands_that_do_not_fit_are_refused():
+    spec = specs.polynomial()
+    x, w = values(spec)
+    with pytest.raises(UsageError, match=r"polynomial: w is torch\.float32 on cpu, expected"):
+        ops.polynomial(x, w.float(), remember(spec))
+    with pytest.raises(
+        UsageError, match=r"polynomial: w has shape \(6, 4, 5\), expected \(7, 4, 5\)"
+    ):
+        ops.polynomial(x, w[1:], remember(spec))

@@ -166,11 +166,24 @@ def another_spec(path, number, **changes):
     return change
 
 
+def swapped_weights(path):
+    def change(gm):
+        module = gm.get_submodule(path)
+        a, b = module.spec.paths
+        paths = (
+            dataclasses.replace(a, weight=b.weight),
+            dataclasses.replace(b, weight=a.weight),
+        )
+        module.spec = dataclasses.replace(module.spec, paths=paths)
+
+    return change
+
+
 MUTATIONS = {
     "a table": ("fold-onehot", scaled("mul_table", "table")),
     "weights by element": ("fold-onehot", scaled("skip_by_element", "weights.1")),
     "a coefficient": ("fuse-conv", another_spec("tp_fused", 1, coefficient=2.0)),
-    "the offset of weights": ("fuse-conv", another_spec("tp_fused", 1, weight=2)),
+    "the offsets of weights": ("fuse-conv", swapped_weights("tp_fused")),
     "a coupling": ("fuse-conv", another_spec("tp_fused", 0, coupling=((0, 0, 0, 0.999),))),
     "a matrix": ("fuse-linear", scaled("vectors_fused", "weights.0")),
     "a bias": ("fuse-linear", scaled("embed_fused", "bias")),
@@ -384,6 +397,116 @@ class Twin(Potential):
         x = self.embed(self.one_hot(species))
         y = torch.tanh(self.vectors(x)) + self.vectors(torch.tanh(x))
         return y[:, :1].squeeze(-1)
+
+
+def test_what_is_changed_in_place_is_not_merged():
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = o3.Linear("3x0e", "4x0e"), o3.Linear("3x0e", "4x0e")
+
+        def forward(self, x, src, dst):
+            a, b = self.a(x)[src], self.b(x)[src]
+            first = a.new_zeros(x.shape[0], 4).index_add_(0, dst, a)
+            second = a.new_zeros(x.shape[0], 4).index_add_(0, dst, b)
+            return first * second
+
+    traced = irprune.trace(
+        InPlace().double(), {"x": "node:3x0e", "src": "edge:index", "dst": "edge:index"}
+    )
+    made = irprune.run("cse", traced)
+    if made.gm is not traced.gm:
+        assert claim_rung(made, None).value < 1e-13
+    args = traced.example(seed=1)
+    assert torch.allclose(made.gm(*args), traced.gm(*args))
+
+
+def test_a_result_in_place_that_nobody_uses_is_refused():
+    class Lost(nn.Module):
+        def forward(self, x):
+            y = x * 2.0
+            y.add_(x)
+            return y
+
+    with pytest.raises(UsageError, match=r"add_ changes a tensor in place by \.add_\(\) and its"):
+        irprune.trace(Lost(), {"x": "3x0e"})
+
+
+def test_a_factor_between_two_maps_goes_into_one():
+    class Between(Potential):
+        def forward(self, edge_vectors, species, edge_index, head):
+            y = self.vectors(self.embed(self.one_hot(species)) * 1.7)
+            return y[:, :1].squeeze(-1)
+
+    made, report = api.run_reported("fuse-linear", graph(Between))
+    assert report.results["fuse-linear"] == {}
+    assert claim_rung(made, None).value < 1e-13
+    assert "= linear(" not in str(made)
+
+
+def test_a_reader_of_elements_that_stays_is_named():
+    class Wide(Potential):
+        def forward(self, edge_vectors, species, edge_index, head):
+            attrs = self.one_hot(species)
+            y = self.embed(attrs)[edge_index[0]] * attrs[edge_index[1]][:, :1]
+            return message_gather(attrs, edge_index[0], y)[:, :1].squeeze(-1)
+
+    made, report = api.run_reported("fold-onehot", graph(Wide))
+    reasons = set(report.results["fold-onehot"].values())
+    assert "getitem that reads one-hot elements has no form by element" in reasons
+    assert claim_rung(made, None).value < 1e-13
+
+
+def test_a_table_by_head_is_not_cut(original):
+    class Headed(Potential):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.linspace(1, 2, 6))
+
+        def forward(self, edge_vectors, species, edge_index, head):
+            y = self.embed(self.one_hot(species))[:, :1]
+            return (y * self.scale[head].unsqueeze(-1)).squeeze(-1)
+
+    model = graph(Headed)
+    made = irprune.run("fold-onehot,specialize-elements{elements=[H,O]}", model)
+    assert dict(made.gm.named_parameters())["scale"].shape == (6,)
+
+
+def test_a_mask_by_the_element_of_one_end_is_not_shared():
+    class Masked(Potential):
+        def forward(self, edge_vectors, species, edge_index, head):
+            x = self.vectors(torch.tanh(self.embed(self.one_hot(species))))
+            r = torch.linalg.norm(edge_vectors, dim=1, keepdim=True)
+            heavy = species[edge_index[0]].unsqueeze(-1) > 2
+            weights = torch.where(heavy, 0.0, self.radial(r))
+            message = self.tp(x[edge_index[1]], self.sh(edge_vectors), weights)
+            return message_gather(x, edge_index[0], message)[:, :1].squeeze(-1)
+
+    model = graph(Masked)
+    made, report = api.run_reported("fuse-conv,share-pairs", model)
+    assert "edge-pairs" not in str(made)
+    (reason,) = report.results["share-pairs"].values()
+    assert "apart" in reason or "is not known to be the same" in reason
+    assert claim_rung(made, api.generated_frames(model, 3)).value < 1e-12
+
+
+def test_scatters_in_another_order_than_products():
+    class Crossed(Potential):
+        def forward(self, edge_vectors, species, edge_index, head):
+            x = self.vectors(torch.tanh(self.embed(self.one_hot(species))))
+            y, sh = torch.tanh(x), self.sh(edge_vectors)
+            r = torch.linalg.norm(edge_vectors, dim=1, keepdim=True)
+            w = self.radial(r)
+            first = self.tp(x[edge_index[1]], sh, w)
+            second = self.tp(y[edge_index[1]], sh, self.radial(torch.exp(-r)))
+            b = message_gather(y, edge_index[0], second)
+            a = message_gather(x, edge_index[0], first)
+            return (a * 1.0 + b)[:, :1].squeeze(-1)
+
+    model = graph(Crossed)
+    made = irprune.run(EVERYTHING, model)
+    assert str(made).count("= convolution(") == 2
+    assert claim_rung(made, api.generated_frames(model, 3)).value < 1e-12
 
 
 def test_the_other_toy_as_well():
