@@ -74,17 +74,22 @@ def _failures(result: Mapping[str, Any]) -> list[str]:
 
 def _told(result: Mapping[str, Any]) -> str:
     machine, versions = result["machine"], result["versions"]
-    worst = max(
-        (v for r in result["results"] for n, v in r["forces"].items()
-         if "keep" not in n and r["base"] == "stock"), default=0.0)  # fmt: skip
+    worst = {n: _furthest(result, n) for n in ("optimized", "stock, float64")}
     packages = ", ".join(
         f"{p} {versions[p]}" for p in ("torch", "e3nn", "sevenn", "mace-torch") if p in versions
     )
     return (
         f"{machine['cpu']}, {machine['cores']} cores; {packages}; {result['date']}, commit"
-        f" {result['commit']['hash'][:10]}. Forces of unpruned variants differ from stock by at most"
-        f" {worst:.1e} of the largest force."
+        f" {result['commit']['hash'][:10]}{' (modified)' if result['commit']['dirty'] else ''}. Forces"
+        f" of the optimized models in float32 differ from stock in float32 by at most"
+        f" {worst['optimized']:.1e} of the largest force, those of stock in float64 by"
+        f" {worst['stock, float64']:.1e}."
     )
+
+
+def _furthest(result: Mapping[str, Any], name: str) -> float:
+    found = [r["forces"].get(name, 0.0) for r in result["results"] if r["base"] == "stock"]
+    return max(found, default=0.0)
 
 
 def plot(result: Mapping[str, Any], stem: Path) -> None:

@@ -1,0 +1,87 @@
+"""The benchmark of optimized models: its table, its variants, and what is committed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.files import read_json
+from benchmarks.optimize.report import plot, table
+from benchmarks.optimize.variants import BY_NAME, VARIANTS, file_of, of_family
+from benchmarks.problems import CRYSTALS, MODELS
+from benchmarks.table import write_into
+from benchmarks.timing import quartiles
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMITTED = ROOT / "benchmarks" / "results" / "optimize" / "optimized_vs_stock.json"
+
+
+def toy():
+    ratios = {"median": 0.1, "q1": 0.09, "q3": 0.12, "ratios": [0.09, 0.1, 0.12]}
+    result = {
+        "model": "7net-0", "atoms": 64, "threads": 1, "base": "stock", "repeats": 3,
+        "edges_per_atom": 50.0, "ratios": {"optimized": ratios}, "forces": {"optimized": 2e-6},
+        "failed": {"stock, own compile": "RuntimeError: no"},
+        "peak": {"stock": {"loaded_mib": 100, "peak_mib": 1300}},
+    }  # fmt: skip
+    facts = {"params": 100, "params_optimized": 90, "flops_ratio": 0.5, "checks": []}
+    return {
+        "models": {"7net-0": {"crystal": "MgO", "keep": {"1": facts}}},
+        "results": [result],
+        "machine": {"cpu": "some CPU", "cores": 2},
+        "versions": {"torch": "2"},
+        "date": "2026-01-01",
+        "commit": {"hash": "0123456789ab", "dirty": False},
+    }
+
+
+def test_table():
+    text = table(toy())
+    assert "| 7net-0 | 64 | 1 | stock | 0.100 [0.090, 0.120] |" in text
+    assert "| 7net-0 | 64 | 1,200 MiB |  |  |" in text
+    assert "| 7net-0 | 1 | 100 | 90 | 0.50 |" in text
+    assert "7net-0, stock, own compile failed: `RuntimeError: no`" in text
+    assert "differ from stock in float32 by at most 2.0e-06 of the largest" in text
+
+
+def test_plot(tmp_path):
+    plot(toy(), tmp_path / "picture")
+    assert (tmp_path / "picture.svg").stat().st_size > 1000
+
+
+def test_variants_have_files_of_their_own():
+    model = MODELS["mace-mp-0-small"]
+    assert len(BY_NAME) == len(VARIANTS)
+    ours = {file_of(model, v, Path("x")) for v in VARIANTS if v.kind == "irprune"}
+    assert ours == {"x/mace-mp-0-small.irp", "x/mace-mp-0-small-keep-0.5.irp"}
+    assert {v.name for v in of_family("mace")} - {v.name for v in of_family("sevennet")} == {
+        "stock, float64", "stock, own compile",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("atoms", [8, 1000])
+def test_supercells(atoms):
+    assert len(CRYSTALS["MgO"].supercell(atoms)) == atoms
+
+
+def test_the_committed_result():
+    result = read_json(COMMITTED)
+    wanted = {(m, n, t) for m in result["models"] for n in (64, 216) for t in (1, 2)}
+    assert {"7net-0", "mace-mp-0-small"} <= set(result["models"])
+    assert wanted <= {(r["model"], r["atoms"], r["threads"]) for r in result["results"]}
+    for r in result["results"]:
+        for found in r["ratios"].values():
+            assert len(found["ratios"]) == r["repeats"]
+            got = (found["q1"], found["median"], found["q3"])
+            assert got == pytest.approx(quartiles(found["ratios"]), abs=2e-4)
+        if r["base"] == "stock":
+            assert r["forces"]["optimized"] <= 5e-6
+    for model in result["models"].values():
+        assert all(c["ok"] for keep in model["keep"].values() for c in keep["checks"])
+
+
+def test_the_readme_shows_it():
+    readme = (ROOT / "benchmarks" / "optimize" / "README.md").read_text(encoding="utf-8")
+    assert write_into(readme, table(read_json(COMMITTED))) == readme
+    assert all(COMMITTED.with_suffix(s).is_file() for s in (".svg", ".png"))
