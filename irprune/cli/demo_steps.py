@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Stage = Callable[[str], AbstractContextManager[Progress]]
 
 N_SCORE, N_TRAIN, N_TEST = 8, 48, 12
-RECOVER_SECONDS = 80.0
+RECOVER_SECONDS = 60.0
 MAX_ATOMS = 8
 MAX_FORCE = 10.0
 """eV/Å."""
