@@ -137,7 +137,7 @@ def block_linear(m: Any, before: float = 1.0, after: float = 1.0) -> nn.Module:
     from irprune.layers.dense import BlockLinear
     from irprune.ops.linear import Linear
 
-    weights, biases, _ = Linear._views(m)
+    weights, biases, _ = Linear.views(m)
     groups, matrices = [], []
     for ir in dict.fromkeys(ir for _, ir in m.irreps_out):
         rows = [i for i, (_, other) in enumerate(m.irreps_in) if other == ir]

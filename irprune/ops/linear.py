@@ -135,7 +135,7 @@ class Linear(OpDef):
                 instructions=[(new_in[i.i_in], new_out[i.i_out]) for _, i in paths],
                 biases=[i in biased for i in new_out],
             )
-        weights, biases, _ = self._views(m)
+        weights, biases, _ = self.views(m)
         new = [
             (
                 pick(weights[k], ins_masks[old.i_in], out_masks[old.i_out])
@@ -153,7 +153,7 @@ class Linear(OpDef):
         return small
 
     @staticmethod
-    def _views(m: o3.Linear) -> tuple[dict[int, Tensor], dict[int, Tensor], int]:
+    def views(m: o3.Linear) -> tuple[dict[int, Tensor], dict[int, Tensor], int]:
         """Weight of each instruction, bias of each output segment."""
         weights: dict[int, Tensor] = {}
         biases: dict[int, Tensor] = {}
@@ -190,7 +190,7 @@ class Linear(OpDef):
         m = self._module(site)
         rows = [np.zeros(mul) for mul, _ in m.irreps_in]
         cols = [np.zeros(mul) for mul, _ in m.irreps_out]
-        for k, w in self._views(m)[0].items():
+        for k, w in self.views(m)[0].items():
             ins = m.instructions[k]
             squares = (w.double().cpu().numpy() * ins.path_weight) ** 2
             rows[ins.i_in] += squares.sum(axis=1)
@@ -225,7 +225,7 @@ class Linear(OpDef):
     def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
         m = self._module(site)
         x = args[0]
-        weights, biases, _ = self._views(m)
+        weights, biases, _ = self.views(m)
         parts = [
             x[..., s].reshape(-1, mul, ir.dim)
             for s, (mul, ir) in zip(m.irreps_in.slices(), m.irreps_in, strict=True)
