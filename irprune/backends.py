@@ -1,8 +1,8 @@
 """Kernel backends: what evaluates the specs of a graph, how one is chosen, and who declined.
 
 Backends register themselves through the entry-point group ``irprune.kernels``; the reference, plain
-torch, is always there. A choice is never silent: each spec keeps its log (``choice``), and a backend
-that should have served and cannot says so once on stderr.
+torch, is always there. A choice is never silent: ``choose`` gives it with every decline before it, the
+command line prints that, and a backend that should have served and cannot says so once on stderr.
 """
 
 from __future__ import annotations

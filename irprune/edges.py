@@ -88,9 +88,8 @@ def pairs(sender: Tensor, receiver: Tensor, vectors: Tensor) -> tuple[Tensor, Te
     count = sender.shape[0]
     flip = sender > receiver
     loops = sender == receiver
-    for axis in range(
-        vectors.shape[1]
-    ):  # of an atom and its own images: by the sign of the first non-zero
+    # edges of an atom to its own images: by the sign of the first component that is not zero
+    for axis in range(vectors.shape[1]):
         undecided = loops & (vectors[:, :axis] == 0).all(dim=1)
         flip = flip | (undecided & (vectors[:, axis] < 0))
     low, high = torch.minimum(sender, receiver), torch.maximum(sender, receiver)
