@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +83,13 @@ def write_into(text: str, made: str) -> str:
     return f"{before}{BEGIN}\n{made}\n{END}{after}"
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def command_line(make: Callable[[Mapping[str, Any]], str], description: str | None) -> None:
+    """Prints the table of a result, or puts it between the marks of a file."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("result", type=Path)
     parser.add_argument("--write", type=Path, help="put it between the marks in this file")
     options = parser.parse_args()
-    made = table(json.loads(options.result.read_text(encoding="utf-8")))
+    made = make(json.loads(options.result.read_text(encoding="utf-8")))
     if options.write is None:
         print(made)
     else:
@@ -98,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line(table, __doc__)

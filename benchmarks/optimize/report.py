@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.table import write_into
+from benchmarks.table import command_line
 
 COLOURS = ("#1b6ca8", "#d1495b", "#2e8b57", "#7b5ea7", "#c78c06", "#555555")
 
@@ -134,19 +132,5 @@ def plot(result: Mapping[str, Any], stem: Path) -> None:
     plt.close(figure)
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("result", type=Path)
-    parser.add_argument("--write", type=Path, help="put it between the marks in this file")
-    options = parser.parse_args()
-    made = table(json.loads(options.result.read_text(encoding="utf-8")))
-    if options.write is None:
-        print(made)
-    else:
-        old = options.write.read_text(encoding="utf-8")
-        options.write.write_text(write_into(old, made), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    command_line(table, __doc__)

@@ -120,9 +120,8 @@ def test_pretrained(name, kind, shared):
     assert assert_exact(real_graph(REAL[name], shared), kind) > 1e-9
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", BUILT_MACE)
-def test_built_mace(name):
+def built_mace(name):
+    """A built MACE of a style or interaction class, as a float64 graph."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if name in mace_models.STYLES:
@@ -130,7 +129,13 @@ def test_built_mace(name):
         else:
             loaded = wrap(mace_models.build(**mace_models.interaction_arguments(name)), "")
         graph = trace_family(family_named("mace"), loaded)
-    graph = graph.replace(gm=graph.module(torch.float64))
+    return graph.replace(gm=graph.module(torch.float64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUILT_MACE)
+def test_built_mace(name):
+    graph = built_mace(name)
     for kind in ("random", "everything"):
         assert_exact_on_some_mask(graph, kind)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,29 +17,14 @@ from ase.build import bulk
 
 import irprune
 from irprune import api
-from irprune.families import family_named
 from irprune.families.mace import symmetric
-from irprune.families.mace.load import wrap
-from irprune.families.trace import trace_family
 from irprune.kernels.cpu import ops as compiled
 from irprune.ladder import claim_rung
-from tests.families import mace_models, sevennet_models
-from tests.families.test_exact_members import REAL, rattled, real_graph
+from tests.families import sevennet_models
+from tests.families.test_exact_members import BUILT_MACE, REAL, built_mace, rattled, real_graph
 
 GOLDEN = Path(__file__).parent / "golden"
 FAST = str(api.optimize_pipeline(verify=False))
-BUILT_MACE = [*mace_models.STYLES, *mace_models.INTERACTIONS]
-
-
-def built_mace(name):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if name in mace_models.STYLES:
-            loaded = mace_models.loaded(name)
-        else:
-            loaded = wrap(mace_models.build(**mace_models.interaction_arguments(name)), "")
-        graph = trace_family(family_named("mace"), loaded)
-    return graph.replace(gm=graph.module(torch.float64))
 
 
 def assert_optimized(graph, tolerance=1e-9):
