@@ -21,9 +21,10 @@ from irprune.edges import unpack
 from irprune.errors import UsageError
 from irprune.pathspec import PathSpec
 from irprune.polyspec import PolySpec
+from irprune.tablespec import TableSpec
 
 GROUP = "irprune.kernels"
-Spec = PathSpec | PolySpec
+Spec = PathSpec | PolySpec | TableSpec
 Kernel = Callable[..., Tensor]
 
 
@@ -56,6 +57,7 @@ class Backend:
 
         Of a PathSpec: (x [N, in1], y [E, in2], w [rows, weights], edges packed) → [N, out], with the
         edges of ``irprune.edges.pack``. Of a PolySpec: (x [N, inputs], w [N, paths, K]) → [N, outputs].
+        Of a TableSpec: (r [rows], table, number of the table of each row or None) → [rows, width].
         """
         raise NotImplementedError
 

@@ -224,6 +224,10 @@ class OpDef:
         """
         raise IrrepsTypeError(f"{site.where}: op {self.name} has no internal axes to scale")
 
+    def reads(self, site: Site) -> tuple[int, ...]:
+        """The operands that the result depends on."""
+        return tuple(range(len(site.operands)))
+
     def spec(self, module: nn.Module) -> dict[str, Any]:
         """JSON-able description from which :meth:`build` makes an equal module, tensors aside."""
         raise UsageError(f"op {self.name} cannot be written to a graph file")
@@ -322,6 +326,7 @@ def load_builtin_ops() -> None:
         "polynomial",
         "elements",
         "dense",
+        "table",
     ):
         importlib.import_module(f"irprune.ops.{name}")
 

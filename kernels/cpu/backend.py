@@ -12,6 +12,8 @@ from irprune.backends import Backend, Decline, Kernel, Spec, remember
 from irprune.errors import UsageError
 from irprune.kernels.cpu.compiler import CompilerError, find_compiler, library
 from irprune.pathspec import PathSpec
+from irprune.polyspec import PolySpec
+from irprune.tablespec import TableSpec
 
 
 class Cpu(Backend):
@@ -34,24 +36,31 @@ class Cpu(Backend):
         return None
 
     def kernel(self, spec: Spec) -> Kernel:
-        from irprune.kernels.cpu import ops
+        from irprune.kernels.cpu import ops, table_ops
 
         key = remember(spec)
-        if isinstance(spec, PathSpec):
 
-            def convolution(x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> Tensor:
-                refuse_tangents(x, y, w)
-                made: Tensor = ops.convolution(x, y, w, edges, key)
-                return made
-
-            return convolution
+        def convolution(x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> Tensor:
+            refuse_tangents(x, y, w)
+            made: Tensor = ops.convolution(x, y, w, edges, key)
+            return made
 
         def polynomial(x: Tensor, w: Tensor) -> Tensor:
             refuse_tangents(x, w)
             made: Tensor = ops.polynomial(x, w, key)
             return made
 
-        return polynomial
+        def table(r: Tensor, coefficients: Tensor, which: Tensor | None = None) -> Tensor:
+            refuse_tangents(r, coefficients)
+            made: Tensor = table_ops.table_rows(r, coefficients, which, key, 0)
+            return made
+
+        kernels: dict[type, Kernel] = {
+            PathSpec: convolution,
+            PolySpec: polynomial,
+            TableSpec: table,
+        }
+        return kernels[type(spec)]
 
 
 def refuse_tangents(*tensors: Tensor) -> None:

@@ -37,7 +37,7 @@ def _polynomial(key: str, dtype: torch.dtype, order: int) -> ctypes.CDLL:
     return library(polynomial_code.source(recall(key), REAL[dtype], order))
 
 
-def _call(function: Any, *arguments: Tensor | int | None) -> None:
+def call(function: Any, *arguments: Tensor | int | None) -> None:
     """Calls C with the addresses of tensors; all must be contiguous."""
     given: list[Any] = []
     for a in arguments:
@@ -49,7 +49,7 @@ def _call(function: Any, *arguments: Tensor | int | None) -> None:
     function(*given, ctypes.c_int(torch.get_num_threads()))
 
 
-def _expect(where: str, like: Tensor, **given: tuple[Tensor, tuple[int, ...]]) -> None:
+def expect(where: str, like: Tensor, **given: tuple[Tensor, tuple[int, ...]]) -> None:
     """Refuses what the program would read beyond, or read as another dtype.
 
     Raises:
@@ -76,7 +76,7 @@ def _expect_edges(where: str, edges: Tensor, n: int, count: int) -> None:
 
 def _expect_operands(where: str, spec: Any, x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> None:
     n, count = x.shape[0], y.shape[0]
-    _expect(
+    expect(
         where,
         x,
         x=(x, (n, spec.dims[0])),
@@ -100,7 +100,7 @@ def convolution(x: Tensor, y: Tensor, w: Tensor, edges: Tensor, spec: str) -> Te
     _expect_operands("convolution", found, x, y, w, edges)
     out = x.new_empty(n, found.dims[2])
     program = _convolution(spec, x.dtype)
-    _call(program.forward, n, y.shape[0], x, y.contiguous(), w.contiguous(), edges, out,
+    call(program.forward, n, y.shape[0], x, y.contiguous(), w.contiguous(), edges, out,
           torch.empty_like(x))  # fmt: skip
     return out
 
@@ -119,7 +119,7 @@ def convolution_backward(
     n, count, x, g, w = x.shape[0], y.shape[0], x.contiguous(), g.contiguous(), w.contiguous()
     found = recall(spec)
     _expect_operands("convolution_backward", found, x, y, w, edges)
-    _expect("convolution_backward", x, g=(g, (n, found.dims[2])))
+    expect("convolution_backward", x, g=(g, (n, found.dims[2])))
     gx = torch.empty_like(x) if with_x else x.new_empty(0)
     gy = torch.empty_like(y, memory_format=torch.contiguous_format)
     # every row that an edge uses is written; where there are others, they are zero
@@ -130,7 +130,7 @@ def convolution_backward(
     if torch.get_num_threads() > 1 and w.shape[0] < count:
         second = torch.zeros_like(w)
     program = _convolution(spec, x.dtype)
-    _call(program.backward, n, count, x, y.contiguous(), w, edges, g, gx if with_x else None, gy,
+    call(program.backward, n, count, x, y.contiguous(), w, edges, g, gx if with_x else None, gy,
           gw, second, torch.empty_like(x), torch.empty_like(g))  # fmt: skip
     return gx, gy, gw if second is None else gw.add_(second)
 
@@ -143,7 +143,8 @@ def _(
     return gx, y.new_empty(y.shape), w.new_empty(w.shape)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+def keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """Keeps the tensors among the inputs of an operator, and beside them the rest."""
     tensors = [a for a in inputs if isinstance(a, Tensor)]
     ctx.save_for_backward(*tensors)
     ctx.rest = tuple(a for a in inputs if not isinstance(a, Tensor))
@@ -156,7 +157,7 @@ def _convolution_gradient(ctx: Any, g: Tensor) -> tuple[Any, ...]:
     return gx if need[0] else None, gy if need[1] else None, gw if need[2] else None, None, None
 
 
-convolution.register_autograd(_convolution_gradient, setup_context=_keep)
+convolution.register_autograd(_convolution_gradient, setup_context=keep)
 
 
 def _convolution_second(ctx: Any, ax: Tensor, ay: Tensor, aw: Tensor) -> tuple[Any, ...]:
@@ -175,7 +176,7 @@ def _convolution_second(ctx: Any, ax: Tensor, ay: Tensor, aw: Tensor) -> tuple[A
     return hg, hx, hy, hw, None, None, None
 
 
-convolution_backward.register_autograd(_convolution_second, setup_context=_keep)
+convolution_backward.register_autograd(_convolution_second, setup_context=keep)
 
 
 def _expect_polynomial(where: str, spec: Any, x: Tensor, w: Tensor, **more: Tensor) -> None:
@@ -183,7 +184,7 @@ def _expect_polynomial(where: str, spec: Any, x: Tensor, w: Tensor, **more: Tens
     rows, weights = (n, spec.dims[0] * k), (n, spec.n_paths, k)
     shapes = {"x": rows, "ax": rows, "w": weights, "aw": weights, "g": (n, spec.dims[1] * k)}
     given = {"x": x, "w": w, **more}
-    _expect(where, x, **{name: (t, shapes[name]) for name, t in given.items()})
+    expect(where, x, **{name: (t, shapes[name]) for name, t in given.items()})
 
 
 @torch.library.custom_op("irprune::polynomial", mutates_args=(), device_types="cpu")
@@ -193,7 +194,7 @@ def polynomial(x: Tensor, w: Tensor, spec: str) -> Tensor:
     found = recall(spec)
     _expect_polynomial("polynomial", found, x, w)
     out = x.new_empty(x.shape[0], found.dims[1] * found.channels)
-    _call(_polynomial(spec, x.dtype, 0).run, x.shape[0], x.contiguous(), w.contiguous(), out)
+    call(_polynomial(spec, x.dtype, 0).run, x.shape[0], x.contiguous(), w.contiguous(), out)
     return out
 
 
@@ -210,7 +211,7 @@ def polynomial_backward(g: Tensor, x: Tensor, w: Tensor, spec: str) -> tuple[Ten
     _expect_polynomial("polynomial_backward", recall(spec), x, w, g=g)
     x, w, g = x.contiguous(), w.contiguous(), g.contiguous()
     gx, gw = torch.empty_like(x), torch.empty_like(w)
-    _call(_polynomial(spec, x.dtype, 1).run, x.shape[0], x, w, g, gx, gw)
+    call(_polynomial(spec, x.dtype, 1).run, x.shape[0], x, w, g, gx, gw)
     return gx, gw
 
 
@@ -225,7 +226,7 @@ def _polynomial_gradient(ctx: Any, g: Tensor) -> tuple[Any, ...]:
     return gx, gw, None
 
 
-polynomial.register_autograd(_polynomial_gradient, setup_context=_keep)
+polynomial.register_autograd(_polynomial_gradient, setup_context=keep)
 
 
 @torch.library.custom_op("irprune::polynomial_second", mutates_args=(), device_types="cpu")
@@ -237,7 +238,7 @@ def polynomial_second(
     _expect_polynomial("polynomial_second", recall(spec), x, w, g=g, ax=ax, aw=aw)
     given = [a.contiguous() for a in (x, w, g, ax, aw)]
     made = [torch.empty_like(a) for a in (given[2], given[0], given[1])]
-    _call(_polynomial(spec, x.dtype, 2).run, x.shape[0], *given, *made)
+    call(_polynomial(spec, x.dtype, 2).run, x.shape[0], *given, *made)
     return made[0], made[1], made[2]
 
 
@@ -253,7 +254,7 @@ def _polynomial_second(ctx: Any, ax: Tensor, aw: Tensor) -> tuple[Any, ...]:
     return (*polynomial_second(ax, aw, g, x, w, ctx.rest[0]), None)
 
 
-polynomial_backward.register_autograd(_polynomial_second, setup_context=_keep)
+polynomial_backward.register_autograd(_polynomial_second, setup_context=keep)
 
 
 def _no_third(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:

@@ -96,6 +96,10 @@ class RadialEmbedding(Frozen):
         cutoff = Other("none") if getattr(m, "apply_cutoff", True) else one
         return (IrrepsType.scalars(int(m.out_dim), t.space), cutoff)
 
+    def reads(self, site: Site) -> tuple[int, ...]:
+        everything = super().reads(site)
+        return everything if hasattr(site.module, "distance_transform") else everything[:1]
+
     def cost(self, site: Site, keep: Keep) -> Cost:
         m: Any = site.module
         return Cost(sum(p.numel() for p in m.parameters()), flops=20.0 + 4.0 * int(m.out_dim))

@@ -1,0 +1,179 @@
+"""Which values of a graph are functions of the length of an edge, and these as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+
+from irprune.errors import LegalityError
+from irprune.irreps import IrrepsType, Layout, Space
+from irprune.layers.dense import DenseNet
+from irprune.ops.base import Other, Site, op_of_node
+from irprune.splines.series import Series
+
+if TYPE_CHECKING:
+    from irprune.graph import EquivariantGraph
+
+ALONG = frozenset({"pair-item", "where", "compare", "one-hot", "element-table"})
+"""Ops beside the row-wise ones through which a value stays one of a length and two elements."""
+BY_ENDS = frozenset({"mace-radial-embedding"})
+"""Ops that read the elements at both ends of an edge."""
+CONSTANT = frozenset({"param", "const", "none"})
+
+
+@dataclass(frozen=True)
+class Radial:
+    """A value of a graph that depends on the length of an edge, and perhaps on the elements there."""
+
+    length: fx.Node
+    """Lengths of the edges or pairs that the value has rows for."""
+    edges: fx.Node | None
+    """The edge index behind it, where elements matter."""
+    net: bool
+    """Whether a network lies between the length and the value."""
+
+
+@dataclass(frozen=True)
+class ByElement:
+    """A value of an atom that depends on its element."""
+
+
+Known = Radial | ByElement | None
+"""None: a constant."""
+
+
+def radial_values(graph: EquivariantGraph) -> tuple[dict[str, Radial], dict[str, str]]:
+    """All values of that kind by node, and for networks on edges that are none, why not."""
+    known: dict[str, Known] = {}
+    why: dict[str, str] = {}
+    for name, site in graph.sites.items():
+        found = _classify(site, known, why)
+        if isinstance(found, str):
+            why[name] = found
+        else:
+            known[name] = found
+    nets = {
+        n: _root(why, n) for n, s in graph.sites.items() if n in why and isinstance(s.module, DenseNet)
+        and isinstance(s.out, IrrepsType) and s.out.space in (Space.EDGE, Space.PAIR)
+    }  # fmt: skip
+    return {n: v for n, v in known.items() if isinstance(v, Radial)}, nets
+
+
+def _root(why: dict[str, str], name: str) -> str:
+    """The first reason in a chain of values that depend on each other."""
+    while why[name] in why:
+        name = why[name]
+    return why[name]
+
+
+def _classify(site: Site, known: dict[str, Known], why: dict[str, str]) -> Known | str:
+    """What a node's value depends on; a text says why it is no function of a length.
+
+    The text is the name of an operand where that is the reason.
+    """
+    node, t = site.node, site.out
+    if isinstance(t, Other) and t.kind in CONSTANT:
+        return None
+    if isinstance(t, Other) and t.kind == "index" and node.op == "placeholder":
+        return ByElement() if node.name == "species" else f"{node.name} is an input"
+    op = op_of_node(node, site.module) if node.op.startswith("call") else None
+    if op is None:
+        return f"{node.name} is {'an input' if node.op == 'placeholder' else 'a barrier'}"
+    if op.name == "norm" and _is_edge_vector(site.operands[0]):
+        return Radial(node, None, False)
+    if not (op.row_wise or op.name in ALONG | BY_ENDS):
+        return f"{node.name} ({op.name}) is no function of one length"
+    read = [site.operands[i] for i in op.reads(site)]
+    edges = None
+    if op.name in BY_ENDS:
+        ends = {o for o, kind in zip(site.operands, site.types, strict=True) if _is_ends(kind)}
+        edges = next((o for o in read if o in ends), None)
+        read = [o for o in read if o not in ends]
+    for operand in read:
+        if operand.name in why:
+            return operand.name
+    values = [known[o.name] for o in read]
+    radial = [v for v in values if isinstance(v, Radial)]
+    if not radial:
+        return ByElement() if any(isinstance(v, ByElement) for v in values) else None
+    if any(isinstance(v, ByElement) for v in values) and edges is None:
+        return f"{node.name} ({op.name}) mixes values of edges and of atoms"
+    edges = next((e for e in (edges, *(v.edges for v in radial)) if e is not None), None)
+    if len({v.length for v in radial}) > 1:
+        return f"{node.name} mixes the lengths of different edges"
+    return Radial(
+        radial[0].length, edges, isinstance(site.module, DenseNet) or any(v.net for v in radial)
+    )
+
+
+def _is_ends(t: Any) -> bool:
+    return isinstance(t, Other) and t.kind == "edge_index"
+
+
+def _is_edge_vector(node: fx.Node) -> bool:
+    import operator
+
+    if node.op == "call_function" and node.target is operator.getitem:
+        node = node.args[0]  # type: ignore[assignment]
+    return node.op == "placeholder" and node.name == "edge_vectors"
+
+
+class Function:
+    """A value of a graph as a function of a Series of lengths, for two elements."""
+
+    def __init__(self, graph: EquivariantGraph, node: fx.Node, value: Radial) -> None:
+        self.sites, self.node, self.value = graph.sites, node, value
+        self.runner = fx.Interpreter(graph.module(torch.float64))
+
+    def at(self, first: int, second: int) -> _AtElements:
+        """The function of the length for elements at the two ends."""
+        return _AtElements(self, (first, second))
+
+
+@dataclass(frozen=True, eq=False)
+class _AtElements:
+    of: Function
+    elements: tuple[int, int]
+
+    def __call__(self, length: Series) -> Any:
+        rows = length.shape[0]
+        site = self.of.sites[self.of.value.length.name]
+        flat = site.result.layout is Layout.ROWS
+        values: dict[str, Any] = {
+            self.of.value.length.name: length.reshape(rows) if flat else length,
+            "species": torch.tensor(self.elements),
+        }
+        ends = torch.stack([torch.zeros(rows), torch.ones(rows)]).long()
+        return self._value(self.of.node, values, ends)
+
+    def _value(self, node: fx.Node, values: dict[str, Any], ends: torch.Tensor) -> Any:
+        if node.name in values:
+            return values[node.name]
+        site = self.of.sites[node.name]
+        if _is_ends(site.out):
+            return ends
+        op = op_of_node(node, site.module) if node.op.startswith("call") else None
+        read = {site.operands[i] for i in op.reads(site)} if op is not None else set()
+        env = {o: self._value(o, values, ends) if o in read else None for o in node.all_input_nodes}
+        self.of.runner.env = env
+        try:
+            with torch.no_grad():
+                values[node.name] = self.of.runner.run_node(node)
+        except LegalityError as error:
+            raise LegalityError(f"{site.where}: {error}") from None
+        return values[node.name]
+
+
+def frontier(graph: EquivariantGraph, values: dict[str, Radial]) -> Sequence[str]:
+    """Values behind a network that something reads which is no such value."""
+    return [
+        n
+        for n, v in values.items()
+        if v.net
+        and isinstance(graph.sites[n].out, IrrepsType)
+        and any(user.name not in values for user in graph.sites[n].node.users)
+    ]

@@ -1,0 +1,1 @@
+"""Functions of one variable as piecewise polynomials, with bounds on what that misses."""

@@ -1,0 +1,121 @@
+"""TableSpec: rows of numbers that depend on one distance, as piecewise polynomials."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from irprune.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Piece = tuple[float, float, int]
+"""(start, stop, intervals): intervals of one width, Å."""
+BELOW, BEYOND = 1e-6, 1e-5
+"""How far outside of the range, relative to its ends, a distance may lie by rounding."""
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """out[w] = Σ over k of c[w, k] t^k, with the coefficients of the interval that r lies in.
+
+    t in [0, 1] is the place of r within its interval. Values: r [rows] Å, table [tables, intervals,
+    degree + 1, width], which of the tables [rows], result [rows, width].
+    """
+
+    width: int
+    degree: int
+    pieces: tuple[Piece, ...]
+    tables: int = 1
+
+    @property
+    def start(self) -> float:
+        return self.pieces[0][0]
+
+    @property
+    def stop(self) -> float:
+        return self.pieces[-1][1]
+
+    @property
+    def intervals(self) -> int:
+        return sum(p[2] for p in self.pieces)
+
+    def flops(self) -> float:
+        """Multiply-adds times two per row."""
+        return 2.0 * self.width * self.degree
+
+    def check_range(self, r: Tensor) -> None:
+        """
+        Raises:
+            UsageError: a distance that the table does not hold.
+        """
+        if not r.numel():
+            return
+        low, high = float(r.detach().min()), float(r.detach().max())
+        if not low >= self.start * (1 - BELOW) or not high <= self.stop * (1 + BEYOND):
+            bad = high if low >= self.start * (1 - BELOW) else low
+            raise UsageError(
+                f"a distance of {bad:g} Å is outside of the tabulated range, {self.start:g} to"
+                f" {self.stop:g} Å; optimize without tabulate-radial, or with a smaller `shortest`"
+            )
+
+    def places(self, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Interval of each distance, the place t within it, and 1 / width of the interval."""
+        import torch
+
+        like = torch.tensor(self.pieces, dtype=torch.float64, device=r.device)
+        piece = torch.bucketize(r.detach().double(), like[:-1, 1].contiguous(), right=True)
+        start, stop, count = like.to(r.dtype)[piece].unbind(1)
+        inverse = count / (stop - start)
+        u = (r - start) * inverse
+        interval = u.detach().floor().clamp(min=0).minimum(count - 1)
+        first = (like[:, 2].cumsum(0) - like[:, 2]).long()
+        return first[piece] + interval.long(), u - interval, inverse
+
+    def evaluate(self, r: Tensor, table: Tensor, which: Tensor | None = None) -> Tensor:
+        """The oracle, by Horner's scheme. Differentiable any number of times.
+
+        Raises:
+            UsageError: a distance outside of the range.
+        """
+        self.check_range(r)
+        interval, t, _ = self.places(r)
+        rows = table[0 if which is None else which, interval]
+        out = rows[:, self.degree]
+        for k in reversed(range(self.degree)):
+            out = out * t.unsqueeze(1) + rows[:, k]
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "width": self.width,
+            "degree": self.degree,
+            "pieces": [list(p) for p in self.pieces],
+            "tables": self.tables,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> TableSpec:
+        return cls(
+            int(value["width"]),
+            int(value["degree"]),
+            tuple((float(a), float(b), int(n)) for a, b, n in value["pieces"]),
+            int(value["tables"]),
+        )
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of everything in the value: what caches go by."""
+        text = json.dumps(self.to_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        many = f", {self.tables} pairs of elements" if self.tables > 1 else ""
+        return (
+            f"{self.width} functions of the distance from {self.start:g} to {self.stop:g} Å,"
+            f" {self.intervals} polynomials of degree {self.degree} each{many}, {self.key}"
+        )
