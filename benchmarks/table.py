@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,17 @@ def table(result: Mapping[str, Any]) -> str:
     """One line per model, size and thread count, and what it was measured with."""
     variants = list(dict.fromkeys(v["variant"] for r in result["results"] for v in r["variants"]))
     head = ["model", "crystal", "atoms", "threads", *variants]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = [line(head), line(["---"] * len(head))]
     for found in result["results"]:
         timed = {v["variant"]: v for v in found["variants"]}
         cells = [_cell(timed[v]) if v in timed else "" for v in variants]
         names = [found["model"], found["crystal"], str(found["atoms"]), str(found["threads"])]
-        lines.append(_line(names + cells))
+        lines.append(line(names + cells))
     return "\n".join([*lines, "", *_structures(result), "", _told(result)])
 
 
-def _line(cells: list[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
 
 
@@ -34,13 +35,13 @@ def _cell(timed: Mapping[str, Any]) -> str:
 
 
 def _structures(result: Mapping[str, Any]) -> list[str]:
-    lines = [_line(["model", "variant", "parameters", "irreps per layer"]), _line(["---"] * 4)]
+    lines = [line(["model", "variant", "parameters", "irreps per layer"]), line(["---"] * 4)]
     for name, model in result["models"].items():
         for variant, facts in model["variants"].items():
             if variant == "rebuilt":
                 continue
             params = f"{facts['params']:,} ({facts['params_ratio']:.2f})"
-            lines.append(_line([name, variant, params, _irreps(facts["irreps"])]))
+            lines.append(line([name, variant, params, _irreps(facts["irreps"])]))
     return lines
 
 
@@ -67,6 +68,17 @@ def _told(result: Mapping[str, Any]) -> str:
         + ", ".join(f"{p} {versions[p]}" for p in packages if p in versions)
         + f"; {' or '.join(map(str, rounds))} rounds; {result['date']}, commit {commit};"
         f" load average {loads['start'][0]:.2f} at the start and {loads['end'][0]:.2f} at the end."
+    )
+
+
+def measured_with(result: Mapping[str, Any]) -> str:
+    """Processor, versions, date and commit; no full stop."""
+    machine, versions, commit = result["machine"], result["versions"], result["commit"]
+    packages = [p for p in ("torch", "e3nn", "sevenn", "mace-torch") if p in versions]
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores;"
+        f" {', '.join(f'{p} {versions[p]}' for p in packages)}; {result['date']}, commit"
+        f" {commit['hash'][:10]}{' (modified)' if commit['dirty'] else ''}"
     )
 
 

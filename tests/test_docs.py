@@ -294,6 +294,16 @@ def test_the_report_of_a_pass_is_documented() -> None:
     assert json_keys("prune")[1] == set(report.to_json())
 
 
+def test_the_rows_of_a_profile_are_documented() -> None:
+    from irprune.profile.model import Profile
+    from irprune.profile.nodes import NodeTime
+    from irprune.profile.peaks import Peaks
+
+    node = NodeTime("a", "linear", 1.0, 1.0, 1.0, 1.0, 1.0)
+    made = Profile(1, 1, 1, "float32", Peaks(1.0, 1.0), (node,), 1.0, 1.0).to_json()
+    assert json_keys("profile")[1] == {*made["by_op"][0], *made["nodes"][0]}
+
+
 LINES = [
     (page, line)
     for page, text in PAGES.items()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.table import command_line
+from benchmarks.table import command_line, measured_with
 
 COLOURS = ("#1b6ca8", "#d1495b", "#2e8b57", "#7b5ea7", "#c78c06", "#555555")
 
@@ -71,17 +71,11 @@ def _failures(result: Mapping[str, Any]) -> list[str]:
 
 
 def _told(result: Mapping[str, Any]) -> str:
-    machine, versions = result["machine"], result["versions"]
     worst = {n: _furthest(result, n) for n in ("optimized", "stock, float64")}
-    packages = ", ".join(
-        f"{p} {versions[p]}" for p in ("torch", "e3nn", "sevenn", "mace-torch") if p in versions
-    )
     return (
-        f"{machine['cpu']}, {machine['cores']} cores; {packages}; {result['date']}, commit"
-        f" {result['commit']['hash'][:10]}{' (modified)' if result['commit']['dirty'] else ''}. Forces"
-        f" of the optimized models in float32 differ from stock in float32 by at most"
-        f" {worst['optimized']:.1e} of the largest force, those of stock in float64 by"
-        f" {worst['stock, float64']:.1e}."
+        f"{measured_with(result)}. Forces of the optimized models in float32 differ from stock in"
+        f" float32 by at most {worst['optimized']:.1e} of the largest force, those of stock in float64"
+        f" by {worst['stock, float64']:.1e}."
     )
 
 

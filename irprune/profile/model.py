@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from irprune.profile.nodes import NodeTime, node_times
 from irprune.profile.peaks import Peaks, measure, seconds
 
 if TYPE_CHECKING:
+    from irprune.data.batch import Batch
     from irprune.graph import EquivariantGraph
 
 
@@ -37,6 +38,13 @@ class Profile:
     def inside(self) -> float:
         """All nodes, forward and backward."""
         return sum(n.seconds for n in self.nodes)
+
+    @property
+    def outside(self) -> float:
+        """The part of the call that no node took. Below 0 where nodes by themselves, each with a
+        backward pass of its own, take longer than within the call.
+        """
+        return self.call - self.inside
 
     def by_op(self) -> list[dict[str, Any]]:
         """Sums over the nodes of each op, the slowest first."""
@@ -68,9 +76,65 @@ class Profile:
             "seconds_call": self.call,
             "seconds_neighbours": self.neighbours,
             "seconds_nodes": self.inside,
+            "seconds_outside": self.outside,
             "by_op": self.by_op(),
             "nodes": [n.to_json() for n in self.nodes],
         }
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model and a structure, ready to be timed: kernels compiled, TorchScript specialized."""
+
+    graph: EquivariantGraph
+    atoms: Atoms
+    potential: Potential
+    batch: Batch
+
+    def call(self) -> object:
+        """Energy, forces and stress."""
+        return self.potential.evaluate(self.batch, stress=True)
+
+    def collate(self) -> object:
+        """The structure to tensors, neighbour list included."""
+        return self.potential.collate([self.atoms])
+
+    def profile(
+        self, peaks: Peaks, call: float, nodes: Sequence[NodeTime], repeats: int
+    ) -> Profile:
+        """What was measured elsewhere, and the neighbour list, as one profile."""
+        dtype = str(self.potential.dtype).removeprefix("torch.")
+        return Profile(
+            len(self.atoms),
+            self.batch.n_edges,
+            torch.get_num_threads(),
+            dtype,
+            peaks,
+            tuple(nodes),
+            seconds(self.collate, repeats),
+            call,
+        )
+
+
+def ready(graph: EquivariantGraph, atoms: Atoms) -> Subject:
+    """A model on a structure after its first, slow calls.
+
+    Raises:
+        UsageError: a network that does not run on atoms, or a structure without neighbours.
+        DataError: an element that the model does not know.
+    """
+    if graph.atomistic is None:
+        raise UsageError("profile needs an interatomic potential; this graph has no elements")
+    potential = Potential(graph.module(), graph.atomistic, graph.atomistic.any_head())
+    subject = Subject(graph, atoms, potential, potential.collate([atoms]))
+    if not subject.batch.n_edges:
+        raise UsageError(
+            f"{atoms.get_chemical_formula()} has no atoms closer than {graph.atomistic.cutoff} Å,"
+            " so there is nothing to measure; give a structure with neighbours"
+        )
+    for _ in range(3):
+        subject.call()
+    return subject
 
 
 def profile(
@@ -83,26 +147,9 @@ def profile(
 
     Raises:
         UsageError: a network that does not run on atoms, or a structure without neighbours.
+        DataError: an element that the model does not know.
     """
-    if graph.atomistic is None:
-        raise UsageError("profile needs an interatomic potential; this graph has no elements")
-    potential = Potential(graph.module(), graph.atomistic, graph.atomistic.any_head())
-    batch = potential.collate([atoms])
-    if not batch.n_edges:
-        raise UsageError(
-            f"{atoms.get_chemical_formula()} has no atoms closer than {graph.atomistic.cutoff} Å,"
-            " so there is nothing to measure; give a structure with neighbours"
-        )
-    for _ in range(3):  # TorchScript specializes, kernels are compiled
-        potential.evaluate(batch, stress=True)
-    peaks = measure(potential.dtype)
-    return Profile(
-        len(atoms),
-        batch.n_edges,
-        torch.get_num_threads(),
-        str(potential.dtype).removeprefix("torch."),
-        peaks,
-        tuple(node_times(graph, batch, peaks, repeats, progress)),
-        seconds(lambda: potential.collate([atoms]), repeats),
-        seconds(lambda: potential.evaluate(batch, stress=True), repeats),
-    )
+    subject = ready(graph, atoms)
+    peaks = measure(subject.potential.dtype)
+    nodes = node_times(graph, subject.batch, peaks, repeats, progress)
+    return subject.profile(peaks, seconds(subject.call, repeats), nodes, repeats)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 from irprune.files import atomic_path
 from irprune.irreps import IrrepsType
 from irprune.report.model import Report, number, ratio
-from irprune.report.svg import curve, irreps_bars, legend, score_strips
+from irprune.report.profile_html import profile_section
+from irprune.report.svg import curve, irreps_bars, order_legend, score_strips
+from irprune.report.tables import html_table
 
 _STYLE = """
 :root { color-scheme: light dark;
@@ -47,6 +48,7 @@ svg .grid { stroke: var(--rule); stroke-width: 1; }
 svg .line { fill: none; stroke: var(--line); stroke-width: 2; stroke-linejoin: round; }
 .l0 { fill: var(--c0); } .l1 { fill: var(--c1); } .l2 { fill: var(--c2); }
 .l3 { fill: var(--c3); } .l4 { fill: var(--c4); } .l5 { fill: var(--c5); }
+.forward { fill: var(--c0); } .backward { fill: var(--c1); } .outside { fill: var(--c5); }
 .kept { opacity: .85; } .removed { opacity: .22; }
 .legend { display: flex; gap: 1.2em; }
 .key { display: inline-flex; align-items: center; gap: .4em; }
@@ -60,6 +62,7 @@ def render(report: Report) -> str:
         f"<h1>{escape(report.title)}</h1>",
         f'<p class="dim">{escape(report.summary)}</p>' if report.summary else "",
         _comparison(report),
+        profile_section(report),
         _structure(report),
         _scores(report),
         _recovery(report),
@@ -82,22 +85,6 @@ def write(report: Report, path: str | Path) -> Path:
     return Path(path)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[int] = ()) -> str:
-    """A table of ready HTML cells; columns in ``numeric`` are aligned right."""
-
-    def cells(tag: str, row: Sequence[str]) -> str:
-        return "".join(
-            f"<{tag}{' class=n' if i in numeric else ''}>{cell}</{tag}>"
-            for i, cell in enumerate(row)
-        )
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return (
-        f'<div class="scroll"><table><thead><tr>{cells("th", head)}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
 def _comparison(report: Report) -> str:
     rows = []
     for row in report.rows:
@@ -108,7 +95,7 @@ def _comparison(report: Report) -> str:
             cells.append(number(value) + (f"<small>{beside}</small>" if beside else ""))
         rows.append(cells)
     head = ["", *map(escape, report.models)]
-    return _table(head, rows, range(1, len(head))) if rows else ""
+    return html_table(head, rows, range(1, len(head))) if rows else ""
 
 
 def _structure(report: Report) -> str:
@@ -119,7 +106,7 @@ def _structure(report: Report) -> str:
     ]
     return (
         "<h2>Irreps per layer</h2><p>The width of a segment is its number of components.</p>"
-        + legend(orders)
+        + order_legend(orders)
         + irreps_bars(report.irreps, report.irreps_names)
     )
 
@@ -155,7 +142,7 @@ def _checks(report: Report) -> str:
         ]
         for c in report.checks
     ]
-    table = _table(["check", "measured", "tolerance", ""], rows, (1, 2))
+    table = html_table(["check", "measured", "tolerance", ""], rows, (1, 2))
     return f"<h2>Checks</h2>{verdict}{table}"
 
 
@@ -179,7 +166,7 @@ def _passes(report: Report) -> str:
     ]
     head = ["pass", "claim", "params", "FLOPs per atom", "blocks", "seconds"]
     pipeline = f"<pre>{escape(report.pipeline)}</pre>" if report.pipeline else ""
-    return f"<h2>Passes</h2>{pipeline}{_table(head, rows, (2, 3, 4, 5))}"
+    return f"<h2>Passes</h2>{pipeline}{html_table(head, rows, (2, 3, 4, 5))}"
 
 
 def _origin(report: Report) -> str:

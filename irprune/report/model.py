@@ -43,6 +43,10 @@ class Report:
     """name, value, tolerance, ok."""
     passes: tuple[Mapping[str, Any], ...] = ()
     """As ``PassReport.to_json``."""
+    profile: tuple[Mapping[str, Any], ...] = ()
+    """For each model: as ``Profile.to_json``; ``nodes`` are those to show. Empty: none was timed."""
+    ratios: tuple[float, ...] = ()
+    """Call of the second model over that of the first, within each round of timing them in turn."""
     pipeline: str = ""
     tier: str = ""
     command: str = ""
@@ -56,6 +60,8 @@ class Report:
                     f"row {row.quantity!r} has {len(row.values)} values"
                     f" for {len(self.models)} models"
                 )
+        if self.profile and len(self.profile) != len(self.models):
+            raise ValueError(f"{len(self.profile)} profiles for {len(self.models)} models")
 
     @property
     def ok(self) -> bool:

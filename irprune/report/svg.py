@@ -11,10 +11,13 @@ from html import escape
 
 from irprune.irreps import IrrepsType
 from irprune.report.model import Scores, number
+from irprune.report.profile import Group, Times, millis, percent
 
 _WIDTH = 760
 _LEFT = 150
 _MAX_POINTS = 300
+_LETTERS = 20
+"""What fits to the left of a bar."""
 
 
 def order_class(order: int) -> str:
@@ -152,12 +155,74 @@ def curve(points: Sequence[tuple[float, float]], label: str = "loss") -> str:
     return _svg(_WIDTH, height, body, f"{label} over steps")
 
 
-def legend(orders: Sequence[int]) -> str:
-    """Coloured marks for the orders that occur."""
-    marks = "".join(
+def time_bars(groups: Sequence[Group], names: Sequence[str], calls: Sequence[float]) -> str:
+    """For each op one bar per model, all on one scale in milliseconds; its share of the call beside.
+
+    Args:
+        groups: from the top down.
+        names: of the models.
+        calls: seconds of a call of each model.
+    """
+    longest = max((bar.total for g in groups for bar in g.bars if bar is not None), default=0.0)
+    scale = (_WIDTH - _LEFT - 60) / (longest or 1.0)
+    body, y = [], 24.0
+    for group in groups:
+        for i, (bar, name, call) in enumerate(zip(group.bars, names, calls, strict=True)):
+            label, cls = (name, "dim") if i else (group.label, "strong")
+            body.append(_text(_LEFT - 8, y + 12, _short(label), cls, "end"))
+            if bar is None:
+                body.append(_text(_LEFT + 2, y + 12, "–", "dim"))
+            else:
+                body += _time_bar(bar, f"{group.label}, {name}", y, scale, call)
+            y += 18
+        y += 8
+    axis = []
+    for tick in _ticks(longest):
+        x = _LEFT + tick * scale
+        axis.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="16" y2="{y:.0f}" class="grid"/>')
+        axis.append(_text(x, 10, f"{tick * 1e3:g} ms", "dim", "middle"))
+    return _svg(_WIDTH, y, axis + body, "Time of each op, forward and backward")
+
+
+def _time_bar(bar: Times, what: str, y: float, scale: float, call: float) -> list[str]:
+    out, x = [], float(_LEFT)
+    parts = {"forward": bar.forward, "backward": bar.backward, "outside": bar.outside}
+    for cls, seconds in parts.items():
+        if seconds > 0:
+            out.append(
+                f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(seconds * scale, 0.5):.1f}" height="15"'
+                f' rx="2" class="{cls}"><title>{escape(what)}: {cls} {millis(seconds)} ms,'
+                f" {percent(seconds / call)} %</title></rect>"
+            )
+            x += seconds * scale
+    return [*out, _text(x + 6, y + 12, f"{percent(bar.total / call)} %", "dim")]
+
+
+def _ticks(longest: float) -> list[float]:
+    """At most six round numbers from 0 to the longest, in seconds."""
+    if not longest > 0:
+        return [0.0]
+    step = 10.0 ** math.floor(math.log10(longest / 5))
+    step *= next(m for m in (1, 2, 5, 10) if longest / (m * step) <= 5)
+    return [k * step for k in range(int(longest / step) + 1)]
+
+
+def _short(text: str) -> str:
+    """The end of a long text: names of files differ there."""
+    return text if len(text) <= _LETTERS else f"…{text[1 - _LETTERS :]}"
+
+
+def legend(marks: Sequence[tuple[str, str]]) -> str:
+    """Coloured squares with what they stand for: (CSS class, text)."""
+    keys = "".join(
         f'<span class="key"><svg viewBox="0 0 12 12" class="swatch">'
-        f'<rect width="12" height="12" rx="2" class="{order_class(order)}"/></svg>'
-        f"l = {order}</span>"
-        for order in sorted(set(orders))
+        f'<rect width="12" height="12" rx="2" class="{cls}"/></svg>'
+        f"{escape(text)}</span>"
+        for cls, text in marks
     )
-    return f'<p class="legend">{marks}</p>'
+    return f'<p class="legend">{keys}</p>'
+
+
+def order_legend(orders: Sequence[int]) -> str:
+    """Marks for the orders that occur."""
+    return legend([(order_class(order), f"l = {order}") for order in sorted(set(orders))])

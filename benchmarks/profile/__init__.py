@@ -1,0 +1,1 @@
+"""Where the time of stock and optimized graphs goes, op by op."""
