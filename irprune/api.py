@@ -176,33 +176,43 @@ EXACT = (
     "cse,eliminate-dead,symmetrize-contraction,fold-onehot,lower-contraction{specialize},fuse-conv,"
     "share-pairs,fuse-linear,cse"
 )
+TABLES = ",tabulate-radial{{tol={tol!r}}},cse"
 """What ``optimize`` runs: every exact pass, in an order in which each sees what it can use."""
 
 
-def optimize_pipeline(*, elements: Sequence[str] = (), verify: bool = True) -> Pipeline:
+def optimize_pipeline(
+    *, elements: Sequence[str] = (), tabulate: float | None = None, verify: bool = True
+) -> Pipeline:
     """The pipeline that ``irprune optimize`` runs.
 
     Args:
         elements: chemical symbols to keep; all where none are given.
-        verify: check the result against the original.
+        tabulate: the tolerance of tabulated radial networks; None, the default, keeps them exact.
+        verify: check the result against the original; with ``tabulate``, before it and after it.
     """
     special = f",specialize-elements{{elements=[{','.join(elements)}]}}"
-    text = EXACT.format(specialize=special if elements else "")
-    return Pipeline.parse(text + (",verify" if verify else ""))
+    check = ",verify" if verify else ""
+    text = EXACT.format(specialize=special if elements else "") + check
+    if tabulate is not None:
+        text += TABLES.format(tol=float(tabulate)) + check
+    return Pipeline.parse(text)
 
 
 def optimize(
     graph: EquivariantGraph,
     *,
     elements: Sequence[str] = (),
+    tabulate: float | None = None,
     verify: bool = True,
     **options: Any,
 ) -> EquivariantGraph:
     """The same function, faster: ``run`` with the pipeline of ``optimize_pipeline``.
 
-    Nothing is lost and no data are needed. The result can be pruned no more: prune first.
+    Nothing is lost (but what ``tabulate`` allows) and no data are needed. The result can be pruned no
+    more: prune first.
     """
-    return run(optimize_pipeline(elements=elements, verify=verify), graph, None, **options)
+    pipeline = optimize_pipeline(elements=elements, tabulate=tabulate, verify=verify)
+    return run(pipeline, graph, None, **options)
 
 
 def _budget(text: str) -> str:

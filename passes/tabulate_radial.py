@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from irprune.passmanager import Pass, PassContext
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
     from irprune.graph import EquivariantGraph
     from irprune.radial import Radial
+    from irprune.splines.build import Function, Splines
+    from irprune.tablespec import TableSpec
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,14 @@ class TabulateRadial(Pass):
             raise PipelineError(f"tabulate-radial: degree is {self.degree}, expected 3 or 5")
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
-        """The graph with tables; ``context.results["tabulate-radial"]`` has the bounds, by table,
-        and under ``stayed`` the networks that could not be tabulated, with the reason.
+        """The graph with tables.
+
+        ``context.results["bounds"]`` says what is proven of each, and
+        ``context.results["tabulate-radial"]`` which networks stayed, with the reason.
 
         Raises:
             UsageError: the graph does not run on atoms, or the tolerance is out of reach.
+            ExactnessError: a spline is further off than was proven.
         """
         from irprune.errors import LegalityError, UsageError
         from irprune.radial import frontier, radial_values
@@ -73,28 +80,29 @@ class TabulateRadial(Pass):
         for done, name in enumerate(names):
             context.progress(self.name, done, len(names))
             try:
-                made, bound = self._tabulated(graph, name, values[name])
+                made, bound = self._tabulated(graph, name, values[name], context.seed)
             except LegalityError as error:
                 stayed[name] = str(error)
                 continue
             node, value = edit.node(name), values[name]
             ends = () if value.edges is None else (edit.node("species"), edit.node(value.edges))
             path = f"{path_like(node)}_table"
-            arguments = (edit.node(value.length), *ends)
-            edit.replace(node, edit.module(node, path, made, arguments))
+            edit.replace(node, edit.module(node, path, made, (edit.node(value.length), *ends)))
             bounds[name] = bound
         context.progress(self.name, len(names), len(names))
-        context.results[self.name] = {"bounds": bounds, "stayed": stayed}
+        context.results[self.name] = stayed
+        context.results["bounds"] = bounds
         return edit.done()
 
     def _tabulated(
-        self, graph: EquivariantGraph, name: str, value: Radial
+        self, graph: EquivariantGraph, name: str, value: Radial, seed: int
     ) -> tuple[nn.Module, dict[str, Any]]:
         """The table of one value, and what is proven of it."""
         import itertools
 
         import torch
 
+        from irprune.errors import LegalityError
         from irprune.layers.table import RadialTable
         from irprune.radial import Function
         from irprune.splines.build import splines
@@ -103,18 +111,21 @@ class TabulateRadial(Pass):
         assert graph.atomistic is not None
         function = Function(graph, graph.sites[name].node, value)
         elements = len(graph.atomistic.atomic_numbers) if value.edges is not None else None
-        ends = list(itertools.product(range(elements or 1), repeat=2))
+        pairs = list(itertools.product(range(elements or 1), repeat=2))
+        functions = [function.at(*pair) for pair in pairs]
         dtype = next(p.dtype for p in graph.gm.parameters() if p.is_floating_point())
-        found = splines(
-            [function.at(*pair) for pair in ends],
-            self.shortest,
-            graph.atomistic.cutoff,
-            self.degree,
-            self.tol,
-            self.memory * 1e6 / dtype.itemsize,
-        )
+        limits = (self.shortest, graph.atomistic.cutoff, self.degree, self.tol)
+        one = splines(functions[:1], *limits)
+        size = one.table.numel() * dtype.itemsize * (len(pairs) + len(pairs) ** 0.5) / 2e6
+        if size > self.memory:
+            raise LegalityError(
+                f"its tables for {len(pairs)} pairs of elements are about {size:.0f} MB, more than"
+                f" memory={self.memory:g}; run specialize-elements first, or allow more"
+            )
+        found = one if len(pairs) == 1 else splines(functions, *limits)
         distinct, kinds = torch.unique(found.table, dim=0, return_inverse=True)
         spec = TableSpec(distinct.shape[-1], self.degree, found.pieces, distinct.shape[0])
+        check(name, spec, found, functions, seed)
         made = RadialTable(spec, elements)
         made.coefficients = distinct.to(dtype)
         if elements is not None:
@@ -123,5 +134,47 @@ class TabulateRadial(Pass):
             "value": found.value_bound,
             "slope": found.slope_bound,
             "tables": spec.tables,
-            "intervals": spec.intervals,
+            "polynomials": spec.intervals,
         }
+
+
+POINTS, ROUNDING = 256, 1e-11
+"""Where splines are compared with the network, and what that may add to the bounds."""
+
+
+def check(
+    name: str, spec: TableSpec, found: Splines, functions: Sequence[Function], seed: int
+) -> None:
+    """Compares splines and networks at random distances.
+
+    Raises:
+        ExactnessError: a difference that is larger than was proven; nothing like it may be used.
+    """
+    import torch
+
+    from irprune.errors import ExactnessError
+    from irprune.splines.build import at
+
+    g = torch.Generator().manual_seed(seed)
+    points = torch.rand(POINTS, generator=g, dtype=torch.float64)
+    points = spec.start + (spec.stop - spec.start) * points
+    for f, table, scale in zip(functions, found.table, found.scales, strict=True):
+        ours = torch.func.jvp(
+            lambda r, t=table: spec.evaluate(r, t.unsqueeze(0)),
+            (points,),
+            (torch.ones_like(points),),
+        )
+        for what, mine, theirs, size, bound in zip(
+            ("value", "slope"),
+            ours,
+            at(f, points),
+            (scale.value, scale.slope),
+            (found.value_bound, found.slope_bound),
+            strict=True,
+        ):
+            worst = float((mine - theirs).abs().max()) / size
+            if not worst <= bound * (1 + ROUNDING) + ROUNDING:
+                raise ExactnessError(
+                    f"tabulate-radial: the {what} of {name} is off by {worst:.2e}, and"
+                    f" {bound:.2e} was proven; please report this"
+                )

@@ -27,7 +27,7 @@ class Verify(Pass):
     trait: ClassVar[str] = "exact"
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
-        """The graph unchanged; the checks are in ``context.results["verify"]``.
+        """The graph unchanged; the checks are added to ``context.results["verify"]``.
 
         Raises:
             CheckFailed: names the checks, their values and tolerances.
@@ -36,7 +36,7 @@ class Verify(Pass):
 
         frames = list(context.frames or ())[: self.structures] or None
         checks = verify_graph(graph, frames, seed=context.seed, structures=self.structures)
-        context.results["verify"] = checks
+        context.results["verify"] = [*context.results.get("verify", ()), *checks]
         failed = [c for c in checks if not c.ok]
         if failed:
             raise CheckFailed("; ".join(str(c) for c in failed))

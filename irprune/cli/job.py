@@ -125,6 +125,7 @@ class Job:
             "pipeline": report.pipeline,
             "passes": [p.to_json() for p in report.passes],
             "left": left(report.results),
+            "bounds": report.results.get("bounds", {}),
             "kernels": kernels(graph),
         }
         session.emit(payload)

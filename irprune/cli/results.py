@@ -64,6 +64,12 @@ def print_run(
     for name, stayed in payload.get("left", {}).items():
         for node, reason in stayed.items():
             session.console.print(f"{name} left {node}: {reason}", markup=False)
+    for node, bound in payload.get("bounds", {}).items():
+        session.console.print(
+            f"tabulated {node}: {bound['polynomials']} polynomials, proven to {bound['value']:.1e}"
+            f" (values) and {bound['slope']:.1e} (slopes)",
+            markup=False,
+        )
     for choice, modules in payload.get("kernels", {}).items():
         session.console.print(f"kernels: {len(modules)} by {choice}", markup=False)
     if payload.get("output"):

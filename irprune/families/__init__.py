@@ -6,6 +6,7 @@ loads one: importing this package is cheap.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,10 @@ def load_model(
 
     if dtype not in ("float32", "float64"):
         raise UsageError(f"unknown dtype {dtype!r}; known are float32, float64")
-    return graph.replace(gm=graph.module(getattr(torch, dtype)))
+    atomistic = graph.atomistic
+    if atomistic is not None and dtype == "float32":  # the constants are rounded too
+        atomistic = dataclasses.replace(atomistic, dtype=dtype)
+    return graph.replace(gm=graph.module(getattr(torch, dtype)), atomistic=atomistic)
 
 
 def _load(name: str, trust: bool) -> EquivariantGraph:

@@ -30,6 +30,14 @@ INSIDE = 1e-6
 """How far inside of a piece, relative to its width, its end knots are expanded."""
 
 
+@dataclass(frozen=True)
+class Scale:
+    """Typical sizes of a function: medians over the variable of the largest output."""
+
+    value: float
+    slope: float
+
+
 @dataclass(frozen=True, eq=False)
 class Splines:
     """Piecewise polynomials that stand for functions on common knots, and what is proven of them."""
@@ -38,18 +46,12 @@ class Splines:
     """(start, stop, intervals): intervals of one width within a piece."""
     table: Tensor
     """[functions, intervals in all, degree + 1, W] float64, powers of t in [0, 1]."""
+    scales: tuple[Scale, ...]
+    """Of each function: what errors are relative to."""
     value_bound: float
     """|f − spline| is nowhere larger, relative to the median over distances of the largest |f|."""
     slope_bound: float
     """|f′ − spline′|, likewise."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Typical sizes of a function: medians over the variable of the largest output."""
-
-    value: float
-    slope: float
 
 
 def breakpoints(f: Function, start: float, stop: float) -> list[float]:
@@ -87,7 +89,6 @@ def splines(
     stop: float,
     degree: int,
     tol: float,
-    most: float = math.inf,
 ) -> Splines:
     """Splines whose bounds on value and slope are at most ``tol``, on as few knots as prove it.
 
@@ -97,12 +98,10 @@ def splines(
         stop: where it ends.
         degree: 3 or 5.
         tol: bound on both errors, relative to the typical size of each function and its slope.
-        most: numbers that the table may have.
 
     Raises:
         UsageError: a degree that is not known, or a tolerance that needs too many knots.
-        LegalityError: a function does something whose derivatives are not known, or the table is
-            too large.
+        LegalityError: a function does something whose derivatives are not known.
     """
     check_degree(degree)
     scales = [scale_of(f, start, stop) for f in functions]
@@ -120,10 +119,6 @@ def splines(
             )
         edges = torch.linspace(a, b, count + 1, dtype=torch.float64)
         tables.append(torch.stack([_table(f, edges, degree) for f in functions]))
-        if sum(t.numel() for t in tables) > most:
-            raise LegalityError(
-                f"its tables, {len(functions)} of them, are larger than {most:.3g} numbers"
-            )
         pieces.append((a, b, count))
         shrink = (count ** (degree + 1), count**degree)
         for bounds in found:
@@ -131,7 +126,7 @@ def splines(
                 max(worst[0], bounds[0] / shrink[0]),
                 max(worst[1], bounds[1] / shrink[1]),
             )
-    return Splines(tuple(pieces), torch.cat(tables, dim=1), *worst)
+    return Splines(tuple(pieces), torch.cat(tables, dim=1), tuple(scales), *worst)
 
 
 def _bounds(derivative: float, width: float, degree: int, scale: Scale) -> tuple[float, float]:
@@ -182,12 +177,18 @@ def largest_derivative(f: Function, start: float, stop: float, n: int) -> float:
 
 
 def scale_of(f: Function, start: float, stop: float) -> Scale:
-    """Medians over evenly spaced points of the largest |f| and |f′| of any output."""
+    """The scale of a function, from evenly spaced points."""
     edges = torch.linspace(start, stop, 2 * LOOK + 1, dtype=torch.float64)
     middle, radius = _intervals(edges)
     out = _run(f, middle, torch.zeros_like(radius), 1)
     value, slope = (float(out.largest(k).amax(1).median()) for k in (0, 1))
     return Scale(value or 1.0, slope or 1.0)
+
+
+def at(f: Function, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and slopes of a function at points [K], each [K, W]."""
+    out = _run(f, points, torch.zeros_like(points), 1)
+    return out.mid[0], out.mid[1]
 
 
 def _intervals(edges: Tensor) -> tuple[Tensor, Tensor]:
