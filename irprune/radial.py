@@ -11,7 +11,6 @@ from torch import fx
 
 from irprune.errors import LegalityError
 from irprune.irreps import IrrepsType, Layout, Space
-from irprune.layers.dense import DenseNet
 from irprune.ops.base import Other, Site, op_of_node
 from irprune.splines.series import Series
 
@@ -20,17 +19,18 @@ if TYPE_CHECKING:
 
 ALONG = frozenset({"pair-item", "where", "compare", "one-hot", "element-table"})
 """Ops beside the row-wise ones through which a value stays one of a length and two elements."""
-BY_ENDS = frozenset({"mace-radial-embedding"})
-"""Ops that read the elements at both ends of an edge."""
+BY_ENDS = frozenset({"mace-radial-embedding", "getitem"})
+"""Ops that read the elements at the ends of an edge."""
+NETS = frozenset({"dense-net", "mace-radial-mlp"})
 CONSTANT = frozenset({"param", "const", "none"})
 
 
 @dataclass(frozen=True)
 class Radial:
-    """A value of a graph that depends on the length of an edge, and perhaps on the elements there."""
+    """A value of a graph that depends on the length of an edge, the elements there, or both."""
 
-    length: fx.Node
-    """Lengths of the edges or pairs that the value has rows for."""
+    length: fx.Node | None
+    """Lengths of the edges or pairs that the value has rows for; None where it has none."""
     edges: fx.Node | None
     """The edge index behind it, where elements matter."""
     net: bool
@@ -42,7 +42,14 @@ class ByElement:
     """A value of an atom that depends on its element."""
 
 
-Known = Radial | ByElement | None
+@dataclass(frozen=True)
+class Ends:
+    """The atoms at one end of edges, or at both: where values of atoms become values of edges."""
+
+    edges: fx.Node
+
+
+Known = Radial | ByElement | Ends | None
 """None: a constant."""
 
 
@@ -56,11 +63,16 @@ def radial_values(graph: EquivariantGraph) -> tuple[dict[str, Radial], dict[str,
             why[name] = found
         else:
             known[name] = found
-    nets = {
-        n: _root(why, n) for n, s in graph.sites.items() if n in why and isinstance(s.module, DenseNet)
-        and isinstance(s.out, IrrepsType) and s.out.space in (Space.EDGE, Space.PAIR)
-    }  # fmt: skip
-    return {n: v for n, v in known.items() if isinstance(v, Radial)}, nets
+    nets = {n: _root(why, n) for n, site in graph.sites.items() if n in why and _is_net(site)}
+    radial = {n: v for n, v in known.items() if isinstance(v, Radial) and v.length is not None}
+    return radial, nets
+
+
+def _is_net(site: Site) -> bool:
+    """Whether a node is a network on edges."""
+    op = op_of_node(site.node, site.module) if site.node.op == "call_module" else None
+    on_edges = isinstance(site.out, IrrepsType) and site.out.space in (Space.EDGE, Space.PAIR)
+    return op is not None and op.name in NETS and on_edges
 
 
 def _root(why: dict[str, str], name: str) -> str:
@@ -78,6 +90,8 @@ def _classify(site: Site, known: dict[str, Known], why: dict[str, str]) -> Known
     node, t = site.node, site.out
     if isinstance(t, Other) and t.kind in CONSTANT:
         return None
+    if isinstance(t, Other) and t.kind == "edge_index":
+        return Ends(node)
     if isinstance(t, Other) and t.kind == "index" and node.op == "placeholder":
         return ByElement() if node.name == "species" else f"{node.name} is an input"
     op = op_of_node(node, site.module) if node.op.startswith("call") else None
@@ -85,29 +99,30 @@ def _classify(site: Site, known: dict[str, Known], why: dict[str, str]) -> Known
         return f"{node.name} is {'an input' if node.op == 'placeholder' else 'a barrier'}"
     if op.name == "norm" and _is_edge_vector(site.operands[0]):
         return Radial(node, None, False)
+    read = [site.operands[i] for i in op.reads(site)]
     if not (op.row_wise or op.name in ALONG | BY_ENDS):
         return f"{node.name} ({op.name}) is no function of one length"
-    read = [site.operands[i] for i in op.reads(site)]
-    edges = None
-    if op.name in BY_ENDS:
-        ends = {o for o, kind in zip(site.operands, site.types, strict=True) if _is_ends(kind)}
-        edges = next((o for o in read if o in ends), None)
-        read = [o for o in read if o not in ends]
     for operand in read:
         if operand.name in why:
             return operand.name
     values = [known[o.name] for o in read]
+    ends = [v for v in values if isinstance(v, Ends)]
+    atoms = [v for v in values if isinstance(v, ByElement)]
     radial = [v for v in values if isinstance(v, Radial)]
+    if ends and len(values) == 1:
+        return ends[0]
+    if ends and op.name in BY_ENDS and atoms:
+        radial.append(Radial(None, ends[0].edges, False))
+    elif ends or (atoms and radial):
+        return f"{node.name} ({op.name}) is no function of one length"
     if not radial:
-        return ByElement() if any(isinstance(v, ByElement) for v in values) else None
-    if any(isinstance(v, ByElement) for v in values) and edges is None:
-        return f"{node.name} ({op.name}) mixes values of edges and of atoms"
-    edges = next((e for e in (edges, *(v.edges for v in radial)) if e is not None), None)
-    if len({v.length for v in radial}) > 1:
-        return f"{node.name} mixes the lengths of different edges"
-    return Radial(
-        radial[0].length, edges, isinstance(site.module, DenseNet) or any(v.net for v in radial)
-    )
+        return ByElement() if atoms else None
+    lengths = {v.length for v in radial} - {None}
+    edges = {v.edges for v in radial} - {None}
+    if max(len(lengths), len(edges)) > 1:
+        return f"{node.name} mixes values of different edges"
+    net = op.name in NETS or any(v.net for v in radial)
+    return Radial(next(iter(lengths), None), next(iter(edges), None), net)
 
 
 def _is_ends(t: Any) -> bool:
@@ -141,10 +156,12 @@ class _AtElements:
 
     def __call__(self, length: Series) -> Any:
         rows = length.shape[0]
-        site = self.of.sites[self.of.value.length.name]
+        start = self.of.value.length
+        assert start is not None
+        site = self.of.sites[start.name]
         flat = site.result.layout is Layout.ROWS
         values: dict[str, Any] = {
-            self.of.value.length.name: length.reshape(rows) if flat else length,
+            start.name: length.reshape(rows) if flat else length,
             "species": torch.tensor(self.elements),
         }
         ends = torch.stack([torch.zeros(rows), torch.ones(rows)]).long()
@@ -163,7 +180,7 @@ class _AtElements:
         try:
             with torch.no_grad():
                 values[node.name] = self.of.runner.run_node(node)
-        except LegalityError as error:
+        except (LegalityError, TypeError) as error:  # what a Series is not
             raise LegalityError(f"{site.where}: {error}") from None
         return values[node.name]
 

@@ -34,8 +34,10 @@ class FoldOnehot(Pass):
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
         """The graph with tables; ``context.results["fold-onehot"]`` says which products stayed."""
         from irprune.errors import LegalityError
+        from irprune.forwarding import forwarded
         from irprune.rewriting import Rewriting
 
+        graph = forwarded(graph)
         edit, stayed = Rewriting(graph), {}
         onehots = {n: s for n, s in graph.sites.items() if _elements(s) is not None}
         for name, onehot in onehots.items():

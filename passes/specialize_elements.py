@@ -101,6 +101,7 @@ def _cut(
     from irprune.functional import OneHot
     from irprune.layers.elements import ElementLinear, ElementTable
     from irprune.layers.polynomial import ElementPolynomial
+    from irprune.layers.table import RadialTable
     from irprune.ops.base import Other, op_of_node
 
     def pick(parameter: Any) -> Any:
@@ -109,6 +110,12 @@ def _cut(
     m = site.module
     if isinstance(m, ElementPolynomial) and site.operands[-1].op != "placeholder":
         return None  # one set of weights for all elements
+    if isinstance(m, RadialTable) and m.kinds is not None:
+        table: Any = edit.gm.get_submodule(str(site.node.target))
+        if str(site.node.target) not in done:
+            done.add(str(site.node.target))
+            table.kinds = table.kinds[rows][:, rows]
+        return None
     if m is not None and isinstance(m, (OneHot, ElementTable, ElementLinear, ElementPolynomial)):
         small: Any = copy.deepcopy(edit.gm.get_submodule(str(site.node.target)))
         if isinstance(m, OneHot):

@@ -85,6 +85,7 @@ class TabulateRadial(Pass):
                 stayed[name] = str(error)
                 continue
             node, value = edit.node(name), values[name]
+            assert value.length is not None
             ends = () if value.edges is None else (edit.node("species"), edit.node(value.edges))
             path = f"{path_like(node)}_table"
             edit.replace(node, edit.module(node, path, made, (edit.node(value.length), *ends)))

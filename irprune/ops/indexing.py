@@ -94,7 +94,8 @@ class GetItem(Passing):
     name = "getitem"
     targets = (operator.getitem,)
 
-    def _columns(self, site: Site) -> slice | None:
+    def columns(self, site: Site) -> slice | None:
+        """The units that ``x[:, a:b]`` takes; None for other forms."""
         key = site.node.args[1]
         if (
             isinstance(key, tuple)
@@ -110,7 +111,7 @@ class GetItem(Passing):
         return None
 
     def units(self, site: Site) -> slice:
-        return self._columns(site) or super().units(site)
+        return self.columns(site) or super().units(site)
 
     def _table(self, site: Site, base: Other) -> Any:
         """``table[species]``: one number per row out of a parameter vector."""
@@ -155,7 +156,7 @@ class GetItem(Passing):
             index = site.types[1]
             if isinstance(index, Other) and index.kind == "index" and index.rows:
                 return base.in_space(Space(index.rows))
-        elif (columns := self._columns(site)) is not None:
+        elif (columns := self.columns(site)) is not None:
             return sub_type(base, columns)
         raise IrrepsTypeError(
             f"{site.where} indexes {site.operands[0].name}: {base} with {key!r}; known are rows"
@@ -165,9 +166,9 @@ class GetItem(Passing):
     def slice_call(
         self, site: Site, keep: Keep, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if not isinstance(site.types[0], IrrepsType) or self._columns(site) is None:
+        if not isinstance(site.types[0], IrrepsType) or self.columns(site) is None:
             return args, kwargs
-        units = self._columns(site)
+        units = self.columns(site)
         assert units is not None
         width = np.cumsum(np.concatenate([[0], site.irreps(0).unit_dims * keep.operand(0)]))
         bounds = slice(int(width[units.start]), int(width[units.stop]))

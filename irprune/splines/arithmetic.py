@@ -78,12 +78,6 @@ def div(a: Any, b: Any) -> Series:
     return mul(a, 1.0 / constant(b, a))
 
 
-@rule("__rtruediv__", "__rdiv__")
-def divided_into(a: Any, b: Any) -> Series:
-    """b / a."""
-    return div(b, a)
-
-
 @rule("reciprocal", "reciprocal_")
 def reciprocal(a: Series) -> Series:
     """1/a: b_k = −b_0 Σ_{j ≥ 1} a_j b_{k−j}."""
@@ -231,6 +225,14 @@ def reshape(a: Series, *shape: Any) -> Series:
     """The same numbers in another shape."""
     sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
     return a.map(lambda c: c.reshape(sizes))
+
+
+@rule("__getitem__")
+def columns(a: Series, key: Any) -> Series:
+    """``a[:, i:j]``."""
+    if not isinstance(key, tuple) or len(key) != 2 or key[0] not in (slice(None), Ellipsis):
+        raise LegalityError(f"rows taken out of a function by {key!r}")
+    return a.map(lambda c: c[..., key[1]])
 
 
 @rule("cat")

@@ -157,6 +157,9 @@ class Series:
     def __matmul__(self, matrix: Any) -> Any:
         return RULES["mm"](self, matrix)
 
+    def __getitem__(self, key: Any) -> Any:
+        return RULES["__getitem__"](self, key)
+
     def __lt__(self, other: Any) -> Any:
         return RULES["lt"](self, other)
 

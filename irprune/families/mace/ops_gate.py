@@ -139,6 +139,7 @@ class RadialMlp(OpDef):
     """Linear → LayerNorm → SiLU, repeated: scalars → scalars. Only the ends can shrink."""
 
     name = "mace-radial-mlp"
+    row_wise = True
     targets = ("mace.modules.radial.RadialMLP",)
     why = "LayerNorm takes its statistics over these neurons: without one of them all others change"
 
