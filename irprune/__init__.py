@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from irprune.api import calculator, evaluate, load, optimize, potential, prune, run
     from irprune.graph import EquivariantGraph
     from irprune.irreps import IrrepsType
+    from irprune.memory import keep_memory
     from irprune.ops.base import OpDef, register_op
     from irprune.passmanager import Pass, Pipeline, register_pass
     from irprune.tracing import trace
@@ -26,6 +27,7 @@ _WHERE = {
     "evaluate": "irprune.api",
     "potential": "irprune.api",
     "calculator": "irprune.api",
+    "keep_memory": "irprune.memory",
     "trace": "irprune.tracing",
     "EquivariantGraph": "irprune.graph",
     "IrrepsType": "irprune.irreps",
@@ -44,6 +46,7 @@ __all__ = [
     "Pipeline",
     "calculator",
     "evaluate",
+    "keep_memory",
     "load",
     "optimize",
     "potential",

@@ -231,7 +231,9 @@ def payload_keys(file: str, variable: str = "payload") -> set[str]:
     stars = {
         "sizes": set(sizes(_Sizes())),
         "first": {f.name for f in dataclasses.fields(Metrics)},
-        "found.to_json": set(Profile(1, 1, 1, "float32", Peaks(1.0, 1.0), (), 1.0, 1.0).to_json()),
+        "found.to_json": set(
+            Profile(1, 1, 1, "float32", Peaks(1.0, 1.0), (), 1.0, 1.0, 1.0).to_json()
+        ),
     }
     found: set[str] = set()
     tree = ast.parse((ROOT / "irprune" / "cli" / file).read_text(encoding="utf-8"))
@@ -300,7 +302,7 @@ def test_the_rows_of_a_profile_are_documented() -> None:
     from irprune.profile.peaks import Peaks
 
     node = NodeTime("a", "linear", 1.0, 1.0, 1.0, 1.0, 1.0)
-    made = Profile(1, 1, 1, "float32", Peaks(1.0, 1.0), (node,), 1.0, 1.0).to_json()
+    made = Profile(1, 1, 1, "float32", Peaks(1.0, 1.0), (node,), 1.0, 1.0, 1.0).to_json()
     assert json_keys("profile")[1] == {*made["by_op"][0], *made["nodes"][0]}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.table import command_line, measured_with
+from benchmarks.table import command_line, line, measured_with
 
 COLOURS = ("#1b6ca8", "#d1495b", "#2e8b57", "#7b5ea7", "#c78c06", "#555555")
 
@@ -30,7 +30,7 @@ def table(result: Mapping[str, Any]) -> str:
         seen.add((r["model"], r["atoms"]))
         cells = [_peak(r, n) for n in ("stock", "optimized", "optimized, keep 0.5")]
         lines.append("| " + " | ".join([r["model"], str(r["atoms"]), *cells]) + " |")
-    lines += ["", *_sizes(result), "", *_failures(result), _told(result)]
+    lines += ["", *_estimates(result), *_sizes(result), "", *_failures(result), _told(result)]
     return "\n".join(lines)
 
 
@@ -50,6 +50,20 @@ def _cell(r: Mapping[str, Any], name: str) -> str:
 def _peak(r: Mapping[str, Any], name: str) -> str:
     found = r["peak"].get(name)
     return f"{found['peak_mib'] - found['loaded_mib']:,} MiB" if found else ""
+
+
+def _estimates(result: Mapping[str, Any]) -> list[str]:
+    """Measured over estimated time: what the cost model's roofline leaves out."""
+    rows = [r for r in result["results"] if r.get("over_estimate")]
+    names = list(dict.fromkeys(n for r in rows for n in r["over_estimate"]))
+    lines = [
+        line(["model", "atoms", "threads", *(f"time / estimate: {n}" for n in names)]),
+        line(["---"] * (3 + len(names))),
+    ]
+    for r in rows:
+        cells = [f"{r['over_estimate'][n]:.2f}" if n in r["over_estimate"] else "" for n in names]
+        lines.append(line([r["model"], str(r["atoms"]), str(r["threads"]), *cells]))
+    return [*lines, ""] if names else []
 
 
 def _sizes(result: Mapping[str, Any]) -> list[str]:
@@ -73,10 +87,15 @@ def _failures(result: Mapping[str, Any]) -> list[str]:
 def _told(result: Mapping[str, Any]) -> str:
     worst = {n: _furthest(result, n) for n in ("optimized", "stock, float64")}
     return (
-        f"{measured_with(result)}. Forces of the optimized models in float32 differ from stock in"
-        f" float32 by at most {worst['optimized']:.1e} of the largest force, those of stock in float64"
-        f" by {worst['stock, float64']:.1e}."
+        f"{measured_with(result)}{_environment(result)}. Forces of the optimized models in float32"
+        f" differ from stock in float32 by at most {worst['optimized']:.1e} of the largest force, those"
+        f" of stock in float64 by {worst['stock, float64']:.1e}."
     )
+
+
+def _environment(result: Mapping[str, Any]) -> str:
+    found = result.get("environment", {})
+    return "".join(f", `{k}={v}`" for k, v in found.items())
 
 
 def _furthest(result: Mapping[str, Any], name: str) -> float:

@@ -31,6 +31,11 @@ TIMED = (
 )
 
 
+ENVIRONMENT: dict[str, str] = {"OMP_WAIT_POLICY": "PASSIVE"}
+KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2147483647"}
+"""What irprune.keep_memory() asks for, for every process."""
+
+
 def fresh(module: str, arguments: Sequence[str], threads: int, check: bool = True) -> int:
     """Runs a module in a fresh process and gives its exit code.
 
@@ -38,7 +43,7 @@ def fresh(module: str, arguments: Sequence[str], threads: int, check: bool = Tru
         SystemExit: it failed, unless ``check`` is off.
     """
     counts = {k: str(threads) for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    environment = {**os.environ, **counts, "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, **counts, **ENVIRONMENT}
     command = [sys.executable, "-W", "ignore", "-m", module, *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
     if done.returncode and check:
@@ -123,6 +128,7 @@ def gather(options: argparse.Namespace, command: str) -> dict[str, Any]:
         "load_average": machine.load_average(),
         "versions": versions(),
         "timed": TIMED,
+        "environment": dict(ENVIRONMENT),
         "models": models,
         "results": results,
     }
@@ -137,6 +143,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="rounds up to 216 atoms")
     parser.add_argument("--stock-atoms", type=int, default=216, help="stock calculators up to here")
     parser.add_argument("--own-compile", action="store_true", help="MACE's compile_mode as well")
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="as irprune.keep_memory, for all"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     options = parser.parse_args()
     try:
@@ -146,6 +155,7 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     options.output = options.output.resolve()
+    ENVIRONMENT.update(KEPT if options.keep_memory else {})
     measure(options)
     shown = [a for a in sys.argv[1:] if not a.startswith("/")]
     result = gather(options, " ".join(["python -m benchmarks.optimize.run", *shown]))

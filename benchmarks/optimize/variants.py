@@ -29,6 +29,8 @@ class Variant:
     dtype: str = "float32"
     compile: str = ""
     """The family's own compile option, where it has one."""
+    file: str = ""
+    """What our graph file is called behind the model's name; ``tables`` and ``compiled`` are ours."""
 
     def families(self) -> tuple[str, ...]:
         """The families that have it: SevenNetCalculator computes in float32 and has no compile."""
@@ -42,10 +44,12 @@ VARIANTS = (
     Variant("stock, own compile", "stock", compile="default"),
     Variant("optimized", "irprune"),
     Variant("optimized, float64", "irprune", dtype="float64"),
+    Variant("optimized, tables 1e-6", "irprune", file="-tables"),
     Variant("stock, keep 0.5", "stock", pruned=True),
     Variant("optimized, keep 0.5", "irprune", pruned=True),
 )
-STOCK, OPTIMIZED = VARIANTS[0].name, "optimized"
+STOCK, OPTIMIZED, TABULATED = VARIANTS[0].name, "optimized", "optimized, tables 1e-6"
+TABLES = "tabulate-radial{tol=1e-6}"
 BY_NAME = {v.name: v for v in VARIANTS}
 
 
@@ -58,7 +62,7 @@ def file_of(model: Model, variant: Variant, folder: Path) -> str:
     """What to load."""
     if variant.kind == "stock" and not variant.pruned:
         return model.location()
-    keep = "-keep-0.5" if variant.pruned else ""
+    keep = "-keep-0.5" if variant.pruned else variant.file
     suffix = model.suffix if variant.kind == "stock" else ".irp"
     return str(folder / f"{model.name}{keep}{suffix}")
 
@@ -80,7 +84,7 @@ def prepare(model: Model, folder: Path) -> None:
     pruned = irprune.run(PRUNE, graph, seed=SEED)
     frames = [CRYSTALS[model.crystal].supercell(PER_CELL, seed) for seed in range(3)]
     assert graph.atomistic is not None
-    facts: dict[str, Any] = {"prune": PRUNE, "optimize": str(optimize_pipeline())}
+    facts: dict[str, Any] = {"prune": PRUNE, "optimize": str(optimize_pipeline()), "tables": TABLES}
     facts["cutoff"] = graph.atomistic.cutoff
     made = {}
     for keep, source in (("1", graph), ("0.5", pruned)):
@@ -93,7 +97,10 @@ def prepare(model: Model, folder: Path) -> None:
         path = file_of(model, BY_NAME[OPTIMIZED if keep == "1" else "optimized, keep 0.5"], folder)
         checks = export(fast, path, frames=frames).checks
         made[keep]["checks"] = [c.to_json() for c in checks]
-        if keep == "0.5":
+        if keep == "1":
+            export(irprune.run(TABLES, fast), file_of(model, BY_NAME[TABULATED], folder),
+                   frames=frames)  # fmt: skip
+        else:
             export(source, file_of(model, BY_NAME["stock, keep 0.5"], folder), frames=frames)
     facts["keep"] = made
     facts["files"] = {n: sha256(p) for n, p in sorted(ours.items())}

@@ -6,8 +6,9 @@ With ``peak`` in the job one call of one variant is made, and the largest reside
 from __future__ import annotations
 
 import resource
+import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,27 @@ def forces_apart(bench: Bench, base: str) -> dict[str, float]:
     }
 
 
+def estimates(variants: Mapping[str, str], atoms: Any, names: Sequence[str]) -> dict[str, float]:
+    """Seconds of a call by the cost model, of the graphs in float32, with peaks measured now."""
+    import torch
+
+    import irprune
+    from irprune.data.neighbours import neighbour_list
+    from irprune.latency import estimate
+    from irprune.profile.peaks import measure as peaks
+
+    limits, out = peaks(torch.float32), {}
+    for name in names:
+        variant = BY_NAME[name]
+        if variant.kind != "irprune" or variant.dtype != "float32":
+            continue
+        graph = irprune.load(variants[name], dtype="float32")
+        assert graph.atomistic is not None
+        edges = neighbour_list(atoms, graph.atomistic.cutoff)[0].shape[1]
+        out[name] = estimate(graph, len(atoms), edges, limits)
+    return out
+
+
 def measure(job: Mapping[str, Any]) -> None:
     """One JSON per size, written as it is measured."""
     import torch
@@ -64,6 +86,7 @@ def measure(job: Mapping[str, Any]) -> None:
                 bench.moved_call(name)
         times = in_turn(bench.calls, problem["repeats"], bench.move)
         base = names[0]
+        estimated = estimates(job["variants"], atoms, names)
         write_json(
             Path(problem["output"]),
             {
@@ -72,6 +95,9 @@ def measure(job: Mapping[str, Any]) -> None:
                 "edges_per_atom": round(edges_per_atom(atoms, job["cutoff"]), 3),
                 "ratios": {n: paired_ratios(times[n], times[base]) for n in names[1:]},
                 "forces": forces_apart(bench, base),
+                "over_estimate": {
+                    n: round(statistics.median(times[n]) / s, 3) for n, s in estimated.items()
+                },
                 "failed": failed,
             },
         )

@@ -57,6 +57,7 @@ def _rows(profiles: Sequence[Payload], ratios: Sequence[float]) -> tuple[Row, ..
         row("one call", "ms", "seconds_call", 1e3),
         row("of which nodes", "ms", "seconds_nodes", 1e3),
         row(f"of which {OUTSIDE}", "ms", "seconds_outside", 1e3),
+        row("one call, estimated by the cost model", "ms", "seconds_estimated", 1e3),
         row("neighbour list, beside the call", "ms", "seconds_neighbours", 1e3),
         row("peak of a matrix product", "GFLOP/s", "peak_flops", 1e-9),
         row("peak of a copy", "GB/s", "peak_bandwidth", 1e-9),

@@ -11,6 +11,7 @@ from ase import Atoms
 
 from irprune.errors import UsageError
 from irprune.evaluate.potential import Potential
+from irprune.latency import estimate
 from irprune.profile.nodes import NodeTime, node_times
 from irprune.profile.peaks import Peaks, measure, seconds
 
@@ -33,6 +34,8 @@ class Profile:
     """Structures to tensors, neighbour list included."""
     call: float
     """Energy, forces and stress of the tensors."""
+    estimate: float
+    """What the cost model says of the call (``irprune.latency``), with these peaks."""
 
     @property
     def inside(self) -> float:
@@ -77,6 +80,7 @@ class Profile:
             "seconds_neighbours": self.neighbours,
             "seconds_nodes": self.inside,
             "seconds_outside": self.outside,
+            "seconds_estimated": self.estimate,
             "by_op": self.by_op(),
             "nodes": [n.to_json() for n in self.nodes],
         }
@@ -113,6 +117,7 @@ class Subject:
             tuple(nodes),
             seconds(self.collate, repeats),
             call,
+            estimate(self.graph, len(self.atoms), self.batch.n_edges, peaks),
         )
 
 

@@ -107,7 +107,8 @@ def told(profile: PLAIN) -> tuple[str, str]:
         f"{profile['atoms']} atoms, {profile['edges']} edges, {threads}, {profile['dtype']}: one call"
         f" {millis(profile['seconds_call'])} ms, of which nodes {millis(profile['seconds_nodes'])} ms"
         f" and {OUTSIDE} {millis(profile['seconds_outside'])} ms; neighbour list"
-        f" {millis(profile['seconds_neighbours'])} ms beside it",
+        f" {millis(profile['seconds_neighbours'])} ms beside it; estimated by the cost model"
+        f" {millis(profile['seconds_estimated'])} ms",
         f"peaks of this machine: {profile['peak_flops'] / 1e9:.1f} GFLOP/s (matrix product),"
         f" {profile['peak_bandwidth'] / 1e9:.1f} GB/s (copy)",
     )

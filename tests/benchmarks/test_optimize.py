@@ -22,6 +22,7 @@ def toy():
     result = {
         "model": "7net-0", "atoms": 64, "threads": 1, "base": "stock", "repeats": 3,
         "edges_per_atom": 50.0, "ratios": {"optimized": ratios}, "forces": {"optimized": 2e-6},
+        "over_estimate": {"optimized": 2.5},
         "failed": {"stock, own compile": "RuntimeError: no"},
         "peak": {"stock": {"loaded_mib": 100, "peak_mib": 1300}},
     }  # fmt: skip
@@ -41,6 +42,7 @@ def test_table():
     assert "| 7net-0 | 64 | 1 | stock | 0.100 [0.090, 0.120] |" in text
     assert "| 7net-0 | 64 | 1,200 MiB |  |  |" in text
     assert "| 7net-0 | 1 | 100 | 90 | 0.50 |" in text
+    assert "| 7net-0 | 64 | 1 | 2.50 |" in text
     assert "7net-0, stock, own compile failed: `RuntimeError: no`" in text
     assert "differ from stock in float32 by at most 2.0e-06 of the largest" in text
 
@@ -54,7 +56,7 @@ def test_variants_have_files_of_their_own():
     model = MODELS["mace-mp-0-small"]
     assert len(BY_NAME) == len(VARIANTS)
     ours = {file_of(model, v, Path("x")) for v in VARIANTS if v.kind == "irprune"}
-    assert ours == {"x/mace-mp-0-small.irp", "x/mace-mp-0-small-keep-0.5.irp"}
+    assert ours == {f"x/mace-mp-0-small{end}.irp" for end in ("", "-keep-0.5", "-tables")}
     assert {v.name for v in of_family("mace")} - {v.name for v in of_family("sevennet")} == {
         "stock, float64", "stock, own compile",
     }  # fmt: skip

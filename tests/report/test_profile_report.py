@@ -34,6 +34,7 @@ def one(model, call, *nodes):
         "model": model, "atoms": 64, "edges": 3000, "threads": 1, "dtype": "float32",
         "peak_flops": 80e9, "peak_bandwidth": 17e9, "seconds_call": call,
         "seconds_neighbours": 0.002, "seconds_nodes": inside, "seconds_outside": call - inside,
+        "seconds_estimated": 0.4 * call,
         "by_op": by_op, "nodes": list(nodes),
     }  # fmt: skip
 
@@ -139,7 +140,7 @@ def test_bars_of_both_models_have_one_scale():
 def test_told_and_verdict():
     assert told(STOCK) == (
         "64 atoms, 3000 edges, 1 thread, float32: one call 200.00 ms, of which nodes 172.60 ms and"
-        " outside nodes 27.40 ms; neighbour list 2.00 ms beside it",
+        " outside nodes 27.40 ms; neighbour list 2.00 ms beside it; estimated by the cost model 80.00 ms",
         "peaks of this machine: 80.0 GFLOP/s (matrix product), 17.0 GB/s (copy)",
     )
     assert verdict(("stock", "fast"), [0.12, 0.09, 0.1]) == (
