@@ -140,7 +140,8 @@ def test_bars_of_both_models_have_one_scale():
 def test_told_and_verdict():
     assert told(STOCK) == (
         "64 atoms, 3000 edges, 1 thread, float32: one call 200.00 ms, of which nodes 172.60 ms and"
-        " outside nodes 27.40 ms; neighbour list 2.00 ms beside it; estimated by the cost model 80.00 ms",
+        " outside nodes 27.40 ms; neighbour list 2.00 ms beside it; estimated by the cost model 80.00"
+        " ms",
         "peaks of this machine: 80.0 GFLOP/s (matrix product), 17.0 GB/s (copy)",
     )
     assert verdict(("stock", "fast"), [0.12, 0.09, 0.1]) == (
