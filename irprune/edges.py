@@ -94,19 +94,31 @@ def pairs(sender: Tensor, receiver: Tensor, vectors: Tensor) -> tuple[Tensor, Te
         flip = flip | (undecided & (vectors[:, axis] < 0))
     low, high = torch.minimum(sender, receiver), torch.maximum(sender, receiver)
     canonical = torch.where(flip.unsqueeze(1), -vectors, vectors) + 0.0  # -0.0 is 0.0
-    order = torch.arange(count, device=sender.device)
-    columns = canonical.flip(1).unbind(1)
-    for key in (flip, *columns, high, low):
-        order = order[torch.argsort(key[order], stable=True)]
-    same = torch.zeros(count, dtype=torch.bool, device=sender.device)
-    if count > 1:
-        a, b = order[:-1], order[1:]
-        same[1:] = (
-            (low[a] == low[b])
-            & (high[a] == high[b])
-            & (canonical[a] == canonical[b]).all(dim=1)
-            & (flip[a] != flip[b])
-        )
-    number = torch.empty_like(order)
-    number[order] = (~same).cumsum(0) - 1
-    return order[~same], number
+    # equal edges come to lie side by side; which do is then compared, not believed
+    order = torch.argsort((_hash(low, high, canonical) & ~1) | flip.long())
+    a, b = order[:-1], order[1:]
+    same = (
+        (low[a] == low[b])
+        & (high[a] == high[b])
+        & (canonical[a] == canonical[b]).all(dim=1)
+        & (flip[a] != flip[b])
+    )
+    place = torch.arange(count, device=sender.device)
+    stands = place.clone()
+    a, b = a[same], b[same]
+    stands[torch.maximum(a, b)] = torch.minimum(a, b)
+    first = stands == place
+    return first.nonzero().squeeze(1), (first.cumsum(0) - 1)[stands]
+
+
+def _hash(low: Tensor, high: Tensor, vectors: Tensor) -> Tensor:
+    """[E] int64 that are equal for equal atoms and vectors, and nearly never for others."""
+    words = vectors.double().contiguous().view(torch.int64)
+    out = low
+    for word in (high, *words.unbind(1)):
+        out = (out ^ (out >> 29)) * MIXER + word
+    return (out ^ (out >> 29)) * MIXER
+
+
+MIXER = -7046029254386353131
+"""An odd number with bits all over: 2⁶⁴ over the golden ratio, as int64 (Knuth, section 6.4)."""
