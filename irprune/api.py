@@ -179,15 +179,18 @@ EXACT = (
 """What ``optimize`` runs: every exact pass, in an order in which each sees what it can use."""
 
 
-def optimize_pipeline(*, elements: Sequence[str] = (), verify: bool = True) -> Pipeline:
+def optimize_pipeline(
+    *, elements: Sequence[str] = (), compile: bool = False, verify: bool = True
+) -> Pipeline:
     """The pipeline that ``irprune optimize`` runs.
 
     Args:
         elements: chemical symbols to keep; all where none are given.
+        compile: compile the result with torch.compile.
         verify: check the result against the original.
     """
     special = f",specialize-elements{{elements=[{','.join(elements)}]}}"
-    text = EXACT.format(specialize=special if elements else "")
+    text = EXACT.format(specialize=special if elements else "") + (",compile" if compile else "")
     return Pipeline.parse(text + (",verify" if verify else ""))
 
 
@@ -195,6 +198,7 @@ def optimize(
     graph: EquivariantGraph,
     *,
     elements: Sequence[str] = (),
+    compile: bool = False,
     verify: bool = True,
     **options: Any,
 ) -> EquivariantGraph:
@@ -202,7 +206,8 @@ def optimize(
 
     Nothing is lost and no data are needed. The result can be pruned no more: prune first.
     """
-    return run(optimize_pipeline(elements=elements, verify=verify), graph, None, **options)
+    pipeline = optimize_pipeline(elements=elements, compile=compile, verify=verify)
+    return run(pipeline, graph, None, **options)
 
 
 def _budget(text: str) -> str:
@@ -243,9 +248,19 @@ def prune(
 
 
 def potential(
-    model: EquivariantGraph | str | Path, trust: bool = False, dtype: str | None = None
+    model: EquivariantGraph | str | Path,
+    trust: bool = False,
+    dtype: str | None = None,
+    *,
+    compiled: bool = True,
 ) -> Potential:
     """A model that evaluates structures to energies, forces and stress.
+
+    Args:
+        model: a graph, file or name.
+        trust: as for ``load``.
+        dtype: ``float32`` or ``float64``; default that of the model.
+        compiled: compile the graph where the pass ``compile`` asked for it; else run it as it is.
 
     Raises:
         UsageError: a graph that does not say which atoms it is for (``irprune.trace``).
@@ -257,7 +272,9 @@ def potential(
         raise UsageError(
             "this graph is not an interatomic potential: it has no cutoff and no elements"
         )
-    return Potential(graph.module(_torch_dtype(dtype)), graph.atomistic)
+    wanted = _torch_dtype(dtype)
+    module = graph.runnable(wanted) if compiled else graph.module(wanted)
+    return Potential(module, graph.atomistic)
 
 
 def _torch_dtype(name: str | None) -> Any:
@@ -278,11 +295,12 @@ def calculator(
     dtype: str | None = None,
     device: str | None = None,
     head: str | None = None,
+    compiled: bool = True,
 ) -> IrpruneCalculator:
-    """An ASE calculator: energy, atomic energies, forces, stress."""
+    """An ASE calculator: energy, atomic energies, forces, stress. ``compiled`` as for ``potential``."""
     from irprune.evaluate.calculator import IrpruneCalculator
 
-    found = potential(model, trust, dtype)
+    found = potential(model, trust, dtype, compiled=compiled)
     return IrpruneCalculator(found.module, found.atomistic, head=head, device=device)
 
 

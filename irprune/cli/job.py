@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from irprune.cli.common import Session, existing_file, exit_code
-from irprune.cli.results import checks_json, print_run, sizes
+from irprune.cli.results import checks_json, compiled_json, print_run, sizes
 from irprune.passmanager import Pipeline, all_passes
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -126,6 +126,7 @@ class Job:
             "passes": [p.to_json() for p in report.passes],
             "left": left(report.results),
             "kernels": kernels(graph),
+            "compiled": compiled_json(graph, report.results.get("compile")),
         }
         session.emit(payload)
         if not session.as_json:

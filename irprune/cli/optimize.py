@@ -16,6 +16,12 @@ from irprune.errors import UsageError
     metavar="SYMBOLS",
     help="Keep only these elements, such as H,C,O; any other is then an error.",
 )
+@click.option(
+    "--compile",
+    "compile_",
+    is_flag=True,
+    help="Compile the result with torch.compile: minutes here, seconds where it is loaded.",
+)
 @click.option("--no-verify", is_flag=True, help="Skip the comparison with the original.")
 @job_options
 @common_options
@@ -23,6 +29,7 @@ def command(
     session: Session,
     model: str,
     elements: str | None,
+    compile_: bool,
     no_verify: bool,
     output: str | None,
     data: str | None,
@@ -43,6 +50,6 @@ def command(
     symbols = tuple(s for s in (elements or "").replace(",", " ").split() if s)
     if elements is not None and not symbols:
         raise UsageError(f"--elements names no element: {elements!r}; give symbols such as H,C,O")
-    pipeline = optimize_pipeline(elements=symbols, verify=not no_verify)
+    pipeline = optimize_pipeline(elements=symbols, compile=compile_, verify=not no_verify)
     job = Job(model, pipeline, output, data, target, print_after, verify_each)
     return job.run(session)

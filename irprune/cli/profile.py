@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from irprune.cli.common import Session, common_options, existing_file
+from irprune.cli.results import print_compiled
 from irprune.errors import UsageError
 
 if TYPE_CHECKING:
@@ -123,3 +124,4 @@ def _print(session: Session, found: Profile, top: int) -> None:
         f" {found.peaks.bandwidth / 1e9:.1f} GB/s (copy)",
         markup=False,
     )
+    print_compiled(session, found.compiled)

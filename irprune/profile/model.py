@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from ase import Atoms
 
+from irprune.compiled import counts_of
 from irprune.errors import UsageError
 from irprune.evaluate.potential import Potential
 from irprune.profile.nodes import NodeTime, node_times
@@ -32,6 +33,8 @@ class Profile:
     """Structures to tensors, neighbour list included."""
     call: float
     """Energy, forces and stress of the tensors."""
+    compiled: Mapping[str, Any] | None = None
+    """Of the call: backend, and counts of what torch.compile made. Nodes are timed as they are."""
 
     @property
     def inside(self) -> float:
@@ -70,6 +73,7 @@ class Profile:
             "seconds_nodes": self.inside,
             "by_op": self.by_op(),
             "nodes": [n.to_json() for n in self.nodes],
+            "compiled": self.compiled,
         }
 
 
@@ -86,7 +90,7 @@ def profile(
     """
     if graph.atomistic is None:
         raise UsageError("profile needs an interatomic potential; this graph has no elements")
-    potential = Potential(graph.module(), graph.atomistic, graph.atomistic.any_head())
+    potential = Potential(graph.runnable(), graph.atomistic, graph.atomistic.any_head())
     batch = potential.collate([atoms])
     if not batch.n_edges:
         raise UsageError(
@@ -105,4 +109,5 @@ def profile(
         tuple(node_times(graph, batch, peaks, repeats, progress)),
         seconds(lambda: potential.collate([atoms]), repeats),
         seconds(lambda: potential.evaluate(batch, stress=True), repeats),
+        counts_of(potential),
     )
