@@ -197,15 +197,18 @@ class Compiled(nn.Module):
 
     @contextmanager
     def _cache(self) -> Iterator[None]:
-        """Inductor keeps what it compiles in our cache, unless told where."""
-        if CACHE in os.environ or self.options.backend != "inductor":
+        """Inductor keeps what it compiles in our cache, unless the user says where."""
+        before = os.environ.get(CACHE)
+        if self.options.backend != "inductor" or before not in (None, _own_default()):
             yield
             return
         os.environ[CACHE] = str(cache_folder("inductor"))
         try:
             yield
         finally:
-            os.environ.pop(CACHE, None)
+            os.environ.pop(CACHE)
+            if before is not None:
+                os.environ[CACHE] = before
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Compiled:
         self._state = _State()
@@ -225,6 +228,13 @@ def backend_named(name: str) -> Callable[[fx.GraphModule, list[Any]], Any]:
     from torch._dynamo.backends.registry import lookup_backend
 
     return lookup_backend(name)
+
+
+def _own_default() -> str:
+    """The folder that inductor takes by itself; it puts that into the environment when imported."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    return os.path.abspath(default_cache_dir())
 
 
 def _open(given: Sequence[Tensor]) -> None:
