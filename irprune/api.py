@@ -181,21 +181,26 @@ TABLES = ",tabulate-radial{{tol={tol!r}}},cse"
 
 
 def optimize_pipeline(
-    *, elements: Sequence[str] = (), tabulate: float | None = None, verify: bool = True
+    *,
+    elements: Sequence[str] = (),
+    tabulate: float | None = None,
+    compile: bool = False,
+    verify: bool = True,
 ) -> Pipeline:
     """The pipeline that ``irprune optimize`` runs.
 
     Args:
         elements: chemical symbols to keep; all where none are given.
         tabulate: the tolerance of tabulated radial networks; None, the default, keeps them exact.
+        compile: compile the result with torch.compile.
         verify: check the result against the original; with ``tabulate``, before it and after it.
     """
     special = f",specialize-elements{{elements=[{','.join(elements)}]}}"
-    check = ",verify" if verify else ""
-    text = EXACT.format(specialize=special if elements else "") + check
+    text = EXACT.format(specialize=special if elements else "")
     if tabulate is not None:
-        text += TABLES.format(tol=float(tabulate)) + check
-    return Pipeline.parse(text)
+        text += (",verify" if verify else "") + TABLES.format(tol=float(tabulate))
+    text += ",compile" if compile else ""
+    return Pipeline.parse(text + (",verify" if verify else ""))
 
 
 def optimize(
@@ -203,6 +208,7 @@ def optimize(
     *,
     elements: Sequence[str] = (),
     tabulate: float | None = None,
+    compile: bool = False,
     verify: bool = True,
     **options: Any,
 ) -> EquivariantGraph:
@@ -211,7 +217,9 @@ def optimize(
     Nothing is lost (but what ``tabulate`` allows) and no data are needed. The result can be pruned no
     more: prune first.
     """
-    pipeline = optimize_pipeline(elements=elements, tabulate=tabulate, verify=verify)
+    pipeline = optimize_pipeline(
+        elements=elements, tabulate=tabulate, compile=compile, verify=verify
+    )
     return run(pipeline, graph, None, **options)
 
 
@@ -253,9 +261,19 @@ def prune(
 
 
 def potential(
-    model: EquivariantGraph | str | Path, trust: bool = False, dtype: str | None = None
+    model: EquivariantGraph | str | Path,
+    trust: bool = False,
+    dtype: str | None = None,
+    *,
+    compiled: bool = True,
 ) -> Potential:
     """A model that evaluates structures to energies, forces and stress.
+
+    Args:
+        model: a graph, file or name.
+        trust: as for ``load``.
+        dtype: ``float32`` or ``float64``; default that of the model.
+        compiled: compile the graph where the pass ``compile`` asked for it; else run it as it is.
 
     Raises:
         UsageError: a graph that does not say which atoms it is for (``irprune.trace``).
@@ -267,7 +285,9 @@ def potential(
         raise UsageError(
             "this graph is not an interatomic potential: it has no cutoff and no elements"
         )
-    return Potential(graph.module(_torch_dtype(dtype)), graph.atomistic)
+    wanted = _torch_dtype(dtype)
+    module = graph.runnable(wanted) if compiled else graph.module(wanted)
+    return Potential(module, graph.atomistic)
 
 
 def _torch_dtype(name: str | None) -> Any:
@@ -288,11 +308,12 @@ def calculator(
     dtype: str | None = None,
     device: str | None = None,
     head: str | None = None,
+    compiled: bool = True,
 ) -> IrpruneCalculator:
-    """An ASE calculator: energy, atomic energies, forces, stress."""
+    """An ASE calculator: energy, atomic energies, forces, stress. ``compiled`` as for ``potential``."""
     from irprune.evaluate.calculator import IrpruneCalculator
 
-    found = potential(model, trust, dtype)
+    found = potential(model, trust, dtype, compiled=compiled)
     return IrpruneCalculator(found.module, found.atomistic, head=head, device=device)
 
 

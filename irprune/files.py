@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and where compiled code is kept."""
 
 from __future__ import annotations
 
@@ -35,6 +35,17 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, final)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def cache_folder(part: str) -> Path:
+    """Where compiled code is kept: ``part`` under ``$IRPRUNE_CACHE``, else under ``irprune`` in the
+    user's cache folder. It need not exist.
+    """
+    given = os.environ.get("IRPRUNE_CACHE")
+    if given:
+        return Path(given) / part
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "irprune" / part
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:

@@ -21,6 +21,7 @@ from irprune.ops.base import Site
 
 if TYPE_CHECKING:
     from irprune.atomistic import Atomistic
+    from irprune.compiled import CompileOptions
     from irprune.scores import Scores
 
 
@@ -61,6 +62,8 @@ class EquivariantGraph:
     nothing is claimed: a graph as it was loaded, or one whose weights have been trained."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Layer label → node whose irreps stand for the layer."""
+    compiled: CompileOptions | None = None
+    """How potentials and calculators compile the graph; None where they run it as it is."""
 
     @classmethod
     def build(
@@ -126,6 +129,12 @@ class EquivariantGraph:
         """A copy of the model as an ``nn.Module`` with the graph's inputs, in graph order."""
         made = copy.deepcopy(self.gm)
         return made if dtype is None else made.to(dtype)
+
+    def runnable(self, dtype: torch.dtype | None = None) -> nn.Module:
+        """As ``module``, compiled where ``compiled`` says so (at the first call)."""
+        from irprune.compiled import module_of
+
+        return module_of(self.module(dtype), self.compiled)
 
     def masked_reference(self) -> nn.Module:
         """The original with the removed blocks multiplied by zero: a callable with the same inputs.

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import fx, nn
 
 from irprune.atomistic import Atomistic
+from irprune.compiled import CompileOptions
 from irprune.errors import ModelFileError, UsageError
 from irprune.files import atomic_path
 from irprune.graph import EquivariantGraph
@@ -145,6 +146,7 @@ def to_json(graph: EquivariantGraph) -> dict[str, Any]:
         "edges_per_atom": graph.edges_per_atom,
         "history": list(graph.history),
         "facts": sorted(graph.facts & KEPT_FACTS),
+        "compiled": None if graph.compiled is None else graph.compiled.to_json(),
         "modules": modules,
         "nodes": nodes,
     }
@@ -279,6 +281,7 @@ def _rebuild(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Equ
             {k: _decode(v, nodes) for k, v in entry["kwargs"].items()},
             name=entry["name"],
         )
+    compiled = described.get("compiled")  # older files have none
     gm = fx.GraphModule(root, graph, "Graph")
     gm.eval().requires_grad_(False)
     return EquivariantGraph.build(
@@ -289,6 +292,7 @@ def _rebuild(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Equ
         edges_per_atom=described["edges_per_atom"],
         history=tuple(described["history"]),
         facts=frozenset({"irreps"}) | (KEPT_FACTS & set(described.get("facts", ()))),
+        compiled=CompileOptions.from_json(compiled) if compiled else None,
     )
 
 

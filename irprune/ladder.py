@@ -117,7 +117,8 @@ def verify_graph(
     """All rungs that apply to the graph, in order.
 
     Args:
-        graph: any graph; masked ≡ sliced runs where it has been sliced, the claim where it has one.
+        graph: any graph; masked ≡ sliced runs where it has been sliced, the claim where it has one,
+            what is compiled where it is.
         frames: structures; generated if None.
         seed: for the generated structures.
         steps: physical rungs to run; all by default.
@@ -133,6 +134,10 @@ def verify_graph(
         checks.append(masked_sliced_rung(graph, frames))
     if graph.claim is not None:
         checks.append(claim_rung(graph, frames))
+    if graph.compiled is not None and frames:
+        from irprune.compiledrung import compiled_rung
+
+        checks.append(compiled_rung(graph, frames))
     if graph.atomistic is not None and frames:
         from irprune.evaluate.potential import Potential
         from irprune.verify import run_ladder

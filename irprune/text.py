@@ -47,6 +47,8 @@ def print_graph(graph: EquivariantGraph) -> str:
             plain = node.op != "call_module" and called.replace("_", "-") == label
             where = "" if plain else f" {{{called}}}"
             lines.append(f"%{name} : {_type(site.out)} = {label}({call}){where}")
+    if graph.compiled is not None:
+        lines.append(str(graph.compiled))
     return "\n".join(lines)
 
 

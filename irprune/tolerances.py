@@ -33,6 +33,9 @@ TOLERANCES: Mapping[str, Mapping[str, float]] = MappingProxyType(
         "claim": _row(1e-4, 1e-9, 1e-9),
         # The same operations in the same order on the same numbers: not one bit may differ.
         "traced-original": _row(0.0, 0.0, 0.0),
+        # What torch.compile made of a graph against the graph as it is, in the model's own dtype. The
+        # same operations fused and in another order; as for masked-sliced.
+        "compiled": _row(1e-4, 1e-10, 1e-10),
         # A file written and read again, perhaps run by other kernels of the same operations.
         "reload": _row(1e-5, 1e-9, 1e-9),
         # A model against another that claims to be equal (irprune verify --against): as for

@@ -144,7 +144,7 @@ def test_the_ladder_names_every_check() -> None:
     from irprune.verify import RUNGS
 
     named = {code(r[0]) for r in rows(section("exactness.md", "The ladder"))[1:]}
-    assert named == {"types", "masked-sliced", "claim", "agreement", "reload", *RUNGS}
+    assert named == {"types", "masked-sliced", "claim", "compiled", "agreement", "reload", *RUNGS}
     assert named | {"traced-original"} == {"types", *tolerances.TOLERANCES}
 
 

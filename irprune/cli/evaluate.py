@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from irprune.cli.common import Session, common_options, existing_file
-from irprune.cli.results import sizes
+from irprune.cli.results import compiled_json, print_compiled, sizes
 from irprune.report.model import Report, Row
 
 _ROWS = (
@@ -41,6 +41,7 @@ def command(
     With --reference also those of MODEL2, and of MODEL with MODEL2's predictions as reference. If
     FILE has no labels, only the latter.
     """
+    from irprune.compiled import counts_of
     from irprune.data.frames import LABELS, labels_of
     from irprune.evaluate.metrics import compare_potentials, evaluate_frames
 
@@ -79,10 +80,12 @@ def command(
         **first,
         "reference": results.get("reference"),
         "difference": results.get("difference"),
+        "compiled": compiled_json(graph, counts_of(ours)),
     }
     session.emit(payload)
     if not session.as_json:
         _print(session, model, reference, results)
+        print_compiled(session, payload["compiled"])
     return 0
 
 

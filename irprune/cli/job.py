@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from irprune.cli.common import Session, existing_file, exit_code
-from irprune.cli.results import checks_json, print_run, sizes
+from irprune.cli.results import checks_json, compiled_json, print_run, sizes
 from irprune.passmanager import Pipeline, all_passes
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -127,6 +127,7 @@ class Job:
             "left": left(report.results),
             "bounds": report.results.get("bounds", {}),
             "kernels": kernels(graph),
+            "compiled": compiled_json(graph, report.results.get("compile")),
         }
         session.emit(payload)
         if not session.as_json:

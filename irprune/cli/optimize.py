@@ -22,6 +22,12 @@ from irprune.errors import UsageError
     type=click.FloatRange(0, min_open=True),
     help="Radial networks as splines, to this relative tolerance: faster, and no longer exact.",
 )
+@click.option(
+    "--compile",
+    "compile_",
+    is_flag=True,
+    help="Compile the result with torch.compile: minutes here, seconds where it is loaded.",
+)
 @click.option("--no-verify", is_flag=True, help="Skip the comparison with the original.")
 @job_options
 @common_options
@@ -30,6 +36,7 @@ def command(
     model: str,
     elements: str | None,
     tabulate: float | None,
+    compile_: bool,
     no_verify: bool,
     output: str | None,
     data: str | None,
@@ -50,6 +57,8 @@ def command(
     symbols = tuple(s for s in (elements or "").replace(",", " ").split() if s)
     if elements is not None and not symbols:
         raise UsageError(f"--elements names no element: {elements!r}; give symbols such as H,C,O")
-    pipeline = optimize_pipeline(elements=symbols, tabulate=tabulate, verify=not no_verify)
+    pipeline = optimize_pipeline(
+        elements=symbols, tabulate=tabulate, compile=compile_, verify=not no_verify
+    )
     job = Job(model, pipeline, output, data, target, print_after, verify_each)
     return job.run(session)

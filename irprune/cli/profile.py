@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from irprune.cli.common import Session, common_options, existing_file
+from irprune.cli.results import print_compiled
 from irprune.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def command(
     session.emit(payload)
     if not session.as_json:
         print_profile(session.console, payload, top)
+        print_compiled(session, payload["compiled"])
     return 0
 
 

@@ -30,6 +30,22 @@ def checks_json(checks: Iterable[CheckLike]) -> list[dict[str, Any]]:
     return [{**check_json(c), "detail": getattr(c, "detail", "")} for c in checks]
 
 
+def compiled_json(graph: Any, counts: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Backend and, where something ran, counts of what torch.compile made; None if nothing is."""
+    if graph.compiled is None:
+        return None
+    return {**graph.compiled.to_json(), **(counts or {})}
+
+
+def print_compiled(session: Session, found: Mapping[str, Any] | None) -> None:
+    """``compiled: 1 graph, 0 recompilations (inductor)``, where a graph is compiled."""
+    if found is not None:
+        from irprune.compiledrung import summary
+
+        counts = summary(found) if "graphs" in found else "at the first call"
+        session.console.print(f"compiled: {counts} ({found['backend']})", markup=False)
+
+
 def size_rows(before: StatsLike, after: StatsLike) -> tuple[Row, ...]:
     """The rows that every comparison starts with."""
     return (
@@ -72,6 +88,7 @@ def print_run(
         )
     for choice, modules in payload.get("kernels", {}).items():
         session.console.print(f"kernels: {len(modules)} by {choice}", markup=False)
+    print_compiled(session, payload.get("compiled"))
     if payload.get("output"):
         session.console.print(
             f"\nwritten: {payload['output']} (tier: {payload['tier']})", markup=False

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from irprune.cli.common import Session, common_options
-from irprune.cli.results import sizes
+from irprune.cli.results import compiled_json, print_compiled, sizes
 from irprune.report.model import Report, Row, number
 
 
@@ -40,6 +40,7 @@ def command(
         "elements": None if graph.atomistic is None else list(graph.atomistic.symbols),
         "cutoff": None if graph.atomistic is None else graph.atomistic.cutoff,
         "barriers": _barriers(graph),
+        "compiled": compiled_json(graph, None),
         "history": list(graph.history),
         "checks": [],
         "groups": graph.groups() if groups else None,
@@ -119,6 +120,7 @@ def _print(session: Session, payload: dict[str, Any], graph: Any, ir: bool) -> N
         table.add_row(axis["name"], axis["kind"], axis["irrep"], str(axis["blocks"]))
     console.print("\nwhat can be pruned")
     console.print(table)
+    print_compiled(session, payload["compiled"])
     for barrier in payload["barriers"]:
         console.print(f"barrier: {barrier} has no OpDef; what it touches is frozen")
     if payload["groups"] is not None:

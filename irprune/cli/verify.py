@@ -40,8 +40,12 @@ def command(
     existing_file(data, "the data file")
     graph = session.load(model)
     other_graph = None if against is None else session.load(against)
-    other = None if other_graph is None else api.potential(other_graph, dtype=dtype(session))
-    potential = api.potential(graph, dtype=dtype(session))
+    other = (
+        None
+        if other_graph is None
+        else api.potential(other_graph, dtype=dtype(session), compiled=False)
+    )
+    potential = api.potential(graph, dtype=dtype(session), compiled=False)
     if data:
         frames = session.frames(data, graph.atomistic)[:structures]
     else:
@@ -51,6 +55,11 @@ def command(
         if graph.origin is not None:
             progress("masked = sliced", 0, None)
             checks.append(masked_sliced_rung(graph, frames))
+        if graph.compiled is not None:
+            from irprune.compiledrung import compiled_rung
+
+            progress("compiled", 0, None)
+            checks.append(compiled_rung(graph, frames))
         checks += run_ladder(
             potential.to(device=session.device),
             frames,

@@ -11,6 +11,7 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from irprune.atomistic import Atomistic
+from irprune.compiled import Compiled
 from irprune.data.batch import Batch, collate
 from irprune.errors import UsageError
 
@@ -96,7 +97,9 @@ class Potential:
             forces: compute forces (one backward pass).
             stress: compute the stress (the same pass).
             create_graph: keep the autograd graph, so that the results (forces too) can be
-                differentiated by parameters or positions. Without it they are detached.
+                differentiated by parameters or positions. Without it they are detached. A
+                compiled module then runs as it was before: what is compiled has no second
+                derivative.
 
         Raises:
             UsageError: the module returns another shape, or energies without a gradient.
@@ -106,7 +109,11 @@ class Potential:
             vectors = batch.edge_vectors()
             if derivatives and not vectors.requires_grad:
                 vectors.requires_grad_(True)
-            energies = self.module(vectors, batch.species, batch.edge_index, batch.head)
+            inputs = (vectors, batch.species, batch.edge_index, batch.head)
+            compiled = None
+            if derivatives and not create_graph and isinstance(self.module, Compiled):
+                compiled = self.module.with_gradient(*inputs)
+            energies = self.module(*inputs) if compiled is None else compiled[0]
             if energies.shape != batch.species.shape:
                 raise UsageError(
                     f"the model returned atomic energies of shape {tuple(energies.shape)},"
@@ -115,7 +122,9 @@ class Potential:
             energy = energies.new_zeros(len(batch)).index_add(0, batch.batch, energies)
             out = Prediction(energy, energies)
             if derivatives:
-                gradient = _gradient(energies, vectors, create_graph)
+                gradient = (
+                    _gradient(energies, vectors, create_graph) if compiled is None else compiled[1]
+                )
                 if forces:
                     out = replace(out, forces=_forces(gradient, batch))
                 if stress:

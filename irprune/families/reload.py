@@ -43,7 +43,7 @@ import irprune
 
 model, structures, dtype, out = sys.argv[1:5]
 head = sys.argv[5] if len(sys.argv) > 5 else None
-calculator = irprune.calculator(model, dtype=dtype, device="cpu", head=head)
+calculator = irprune.calculator(model, dtype=dtype, device="cpu", head=head, compiled=False)
 energy, forces, stress = [], [], []
 for atoms in read(structures, ":"):
     calculator.calculate(atoms)

@@ -249,6 +249,13 @@ class OpDef:
         """
         return None
 
+    def capturable(self, module: nn.Module) -> nn.Module:
+        """The module that ``compile`` reads in the place of this one, with the same parameters.
+
+        It runs no TorchScript and decides nothing by values. The module itself where that is so.
+        """
+        return module
+
     def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
         """A second, plain evaluation to test against; None where the call is its own reference."""
         return None

@@ -73,6 +73,12 @@ class LinearByElement(Frozen):
         irreps_in, irreps_out = spec["irreps"]
         return ElementLinear(int(spec["elements"]), irreps_in, irreps_out, paths)
 
+    def capturable(self, module: nn.Module) -> nn.Module:
+        from irprune.layers.capturable import CapturableElementLinear
+
+        assert isinstance(module, ElementLinear)
+        return CapturableElementLinear(module)
+
     def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
         m = site.module
         assert isinstance(m, ElementLinear)

@@ -273,6 +273,18 @@ class Gate(GateLike):
         set_acts(made.act_gates, build_acts(spec["act_gates"]))
         return made
 
+    def capturable(self, module: nn.Module) -> nn.Module:
+        from irprune.layers.capturable import PlainGate
+
+        assert isinstance(module, enn.Gate)
+        cut = module.sc.cut
+        segments = [
+            (s.start, mul, ir.dim)
+            for s, (mul, ir) in zip(cut.irreps_in.slices(), cut.irreps_in, strict=True)
+        ]
+        scalars, gates, gated = ([segments[i] for i in part] for part in cut.instructions)
+        return PlainGate(scalars, gates, gated, module.act_scalars, module.act_gates)
+
     def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
         m = site.module
         assert isinstance(m, enn.Gate)

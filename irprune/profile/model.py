@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from ase import Atoms
 
+from irprune.compiled import counts_of
 from irprune.errors import UsageError
 from irprune.evaluate.potential import Potential
 from irprune.latency import estimate
@@ -36,6 +37,8 @@ class Profile:
     """Energy, forces and stress of the tensors."""
     estimate: float
     """What the cost model says of the call (``irprune.latency``), with these peaks."""
+    compiled: Mapping[str, Any] | None = None
+    """Of the call: backend, and counts of what torch.compile made. Nodes are timed as they are."""
 
     @property
     def inside(self) -> float:
@@ -83,6 +86,7 @@ class Profile:
             "seconds_estimated": self.estimate,
             "by_op": self.by_op(),
             "nodes": [n.to_json() for n in self.nodes],
+            "compiled": self.compiled,
         }
 
 
@@ -118,6 +122,7 @@ class Subject:
             seconds(self.collate, repeats),
             call,
             estimate(self.graph, len(self.atoms), self.batch.n_edges, peaks),
+            counts_of(self.potential),
         )
 
 
@@ -130,7 +135,7 @@ def ready(graph: EquivariantGraph, atoms: Atoms) -> Subject:
     """
     if graph.atomistic is None:
         raise UsageError("profile needs an interatomic potential; this graph has no elements")
-    potential = Potential(graph.module(), graph.atomistic, graph.atomistic.any_head())
+    potential = Potential(graph.runnable(), graph.atomistic, graph.atomistic.any_head())
     subject = Subject(graph, atoms, potential, potential.collate([atoms]))
     if not subject.batch.n_edges:
         raise UsageError(

@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from irprune import files
 from irprune.errors import IrpruneError
 
 FLAGS = ("-std=c++17", "-O2", "-march=native", "-fPIC", "-fopenmp", "-fno-math-errno", "-w")
@@ -37,12 +38,8 @@ def find_compiler() -> str | None:
 
 
 def cache_folder() -> Path:
-    """Where libraries are kept: ``$IRPRUNE_CACHE``, else ``irprune`` in the user's cache folder."""
-    given = os.environ.get("IRPRUNE_CACHE")
-    if given:
-        return Path(given) / "kernels"
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "irprune" / "kernels"
+    """Where libraries are kept (``irprune.files``)."""
+    return files.cache_folder("kernels")
 
 
 @functools.lru_cache(maxsize=1)
