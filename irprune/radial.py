@@ -21,8 +21,9 @@ ALONG = frozenset({"pair-item", "where", "compare", "one-hot", "element-table"})
 """Ops beside the row-wise ones through which a value stays one of a length and two elements."""
 BY_ENDS = frozenset({"mace-radial-embedding", "getitem"})
 """Ops that read the elements at the ends of an edge."""
-NETS = frozenset({"dense-net", "mace-radial-mlp"})
-CONSTANT = frozenset({"param", "const", "none"})
+NETS = frozenset({"dense-net", "fully-connected-net", "mace-radial-mlp"})
+FAILS = (LegalityError, TypeError, ValueError, IndexError, AttributeError, RuntimeError)
+"""What torch and a Series raise where the one does not know the other."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,11 @@ def _root(why: dict[str, str], name: str) -> str:
 def _classify(site: Site, known: dict[str, Known], why: dict[str, str]) -> Known | str:
     """What a node's value depends on; a text says why it is no function of a length.
 
-    The text is the name of an operand where that is the reason.
+    The text is the name of an operand where that is the reason. Only parameters are constants: a
+    number that a graph makes, such as a count of atoms, is as good as an input.
     """
     node, t = site.node, site.out
-    if isinstance(t, Other) and t.kind in CONSTANT:
+    if node.op == "get_attr":
         return None
     if isinstance(t, Other) and t.kind == "edge_index":
         return Ends(node)
@@ -106,6 +108,8 @@ def _classify(site: Site, known: dict[str, Known], why: dict[str, str]) -> Known
         if operand.name in why:
             return operand.name
     values = [known[o.name] for o in read]
+    if op.name == "getitem" and not _is_lookup(values):
+        return f"{node.name} (getitem) is no function of one length"
     ends = [v for v in values if isinstance(v, Ends)]
     atoms = [v for v in values if isinstance(v, ByElement)]
     radial = [v for v in values if isinstance(v, Radial)]
@@ -123,6 +127,20 @@ def _classify(site: Site, known: dict[str, Known], why: dict[str, str]) -> Known
         return f"{node.name} mixes values of different edges"
     net = op.name in NETS or any(v.net for v in radial)
     return Radial(next(iter(lengths), None), next(iter(edges), None), net)
+
+
+def _is_lookup(values: Sequence[Known]) -> bool:
+    """Whether an index leads from elements to values by element, or from atoms to ends of edges.
+
+    A parameter may be indexed by elements, a value of atoms by the ends of edges, an edge index by a
+    number; anything but an edge index may be cut.
+    """
+    base, *indices = values
+    if not indices:
+        return True
+    if isinstance(base, ByElement):
+        return all(isinstance(i, Ends) for i in indices)
+    return base is None and not any(isinstance(i, Ends) for i in indices)
 
 
 def _is_ends(t: Any) -> bool:
@@ -180,17 +198,40 @@ class _AtElements:
         try:
             with torch.no_grad():
                 values[node.name] = self.of.runner.run_node(node)
-        except (LegalityError, TypeError) as error:  # what a Series is not
+        except FAILS as error:
             raise LegalityError(f"{site.where}: {error}") from None
         return values[node.name]
 
 
 def frontier(graph: EquivariantGraph, values: dict[str, Radial]) -> Sequence[str]:
-    """Values behind a network that something reads which is no such value."""
+    """Values behind a network, with a column per function, that something reads which is none."""
+    wide = {
+        n: v
+        for n, v in values.items()
+        if isinstance(t := graph.sites[n].out, IrrepsType) and t.layout is Layout.MUL_IR
+    }
     return [
         n
-        for n, v in values.items()
-        if v.net
-        and isinstance(graph.sites[n].out, IrrepsType)
-        and any(user.name not in values for user in graph.sites[n].node.users)
+        for n, v in wide.items()
+        if v.net and any(user.name not in wide for user in graph.sites[n].node.users)
     ]
+
+
+class Ancestors(fx.Interpreter):
+    """Runs nodes of a graph, and what leads to them only, on inputs."""
+
+    def __init__(self, graph: EquivariantGraph, inputs: dict[str, torch.Tensor]) -> None:
+        super().__init__(graph.module(torch.float64))
+        self.inputs = inputs
+        self.env = {}
+
+    def value(self, node: fx.Node) -> Any:
+        """The value of a node of the graph."""
+        if node not in self.env:
+            if node.op == "placeholder":
+                self.env[node] = self.inputs[node.name]
+            else:
+                for operand in node.all_input_nodes:
+                    self.value(operand)
+                self.env[node] = self.run_node(node)
+        return self.env[node]

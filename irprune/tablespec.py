@@ -57,10 +57,11 @@ class TableSpec:
             return
         low, high = float(r.detach().min()), float(r.detach().max())
         if not low >= self.start * (1 - BELOW) or not high <= self.stop * (1 + BEYOND):
-            bad = high if low >= self.start * (1 - BELOW) else low
+            near = low < self.start * (1 - BELOW)
+            advice = ", or with a smaller `shortest`" if near else ""
             raise UsageError(
-                f"a distance of {bad:g} Å is outside of the tabulated range, {self.start:g} to"
-                f" {self.stop:g} Å; optimize without tabulate-radial, or with a smaller `shortest`"
+                f"a distance of {low if near else high:g} Å is outside of the tabulated range,"
+                f" {self.start:g} to {self.stop:g} Å; optimize without tabulate-radial{advice}"
             )
 
     def places(self, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 SYMMETRIC = frozenset({"mace-radial-embedding", "pair-item"})
 """Ops on edges that treat both ends alike: exchanging them gives the same numbers."""
-CONSTANT = frozenset({"param", "const", "shape", "none"})
-"""Kinds of values that are the same for every edge."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +124,8 @@ def _radial(
         if not on_edges:
             if isinstance(t, IrrepsType) and t.space is Space.NODE:
                 continue  # read by an op of SYMMETRIC, at both ends of an edge alike
-            if isinstance(t, Other) and t.kind in CONSTANT:
-                continue
+            if node.op == "get_attr":
+                continue  # the same for every edge
             return f"{node.name} ({t}) may tell the ends of an edge apart"
         op = op_of_node(site.node, site.module)
         if op is not None and op.name == "norm" and node.all_input_nodes[0].op == "placeholder":

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from irprune.passmanager import Pass, PassContext
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import nn
 
     from irprune.graph import EquivariantGraph
+    from irprune.layers.table import RadialTable
     from irprune.radial import Radial
-    from irprune.splines.build import Function, Splines
-    from irprune.tablespec import TableSpec
+    from irprune.splines.build import Splines
 
 
 @dataclass(frozen=True)
@@ -126,11 +124,17 @@ class TabulateRadial(Pass):
         found = one if len(pairs) == 1 else splines(functions, *limits)
         distinct, kinds = torch.unique(found.table, dim=0, return_inverse=True)
         spec = TableSpec(distinct.shape[-1], self.degree, found.pieces, distinct.shape[0])
-        check(name, spec, found, functions, seed)
+        if distinct.numel() * dtype.itemsize > self.memory * 1e6:
+            raise LegalityError(
+                f"its {spec.tables} tables are {distinct.numel() * dtype.itemsize / 1e6:.0f} MB, more"
+                f" than memory={self.memory:g}; run specialize-elements first, or allow more"
+            )
         made = RadialTable(spec, elements)
-        made.coefficients = distinct.to(dtype)
+        made.coefficients = distinct
         if elements is not None:
             made.kinds = kinds.reshape(elements, elements)
+        check(graph, name, value, made, found, seed)
+        made.coefficients = distinct.to(dtype)
         return made, {
             "value": found.value_bound,
             "slope": found.slope_bound,
@@ -139,14 +143,15 @@ class TabulateRadial(Pass):
         }
 
 
-POINTS, ROUNDING = 256, 1e-11
-"""Where splines are compared with the network, and what that may add to the bounds."""
+ATOMS, EDGES, ROUNDING = 24, 512, 1e-11
+"""Of the random graph on which splines are compared with the network; what rounding may add, relative
+to the largest coefficient."""
 
 
 def check(
-    name: str, spec: TableSpec, found: Splines, functions: Sequence[Function], seed: int
+    graph: EquivariantGraph, name: str, value: Radial, made: RadialTable, found: Splines, seed: int
 ) -> None:
-    """Compares splines and networks at random distances.
+    """Runs the network as it stands in the graph, and the table, on random edges of random elements.
 
     Raises:
         ExactnessError: a difference that is larger than was proven; nothing like it may be used.
@@ -154,28 +159,40 @@ def check(
     import torch
 
     from irprune.errors import ExactnessError
-    from irprune.splines.build import at
+    from irprune.radial import Ancestors
 
+    assert graph.atomistic is not None and value.length is not None
     g = torch.Generator().manual_seed(seed)
-    points = torch.rand(POINTS, generator=g, dtype=torch.float64)
-    points = spec.start + (spec.stop - spec.start) * points
-    for f, table, scale in zip(functions, found.table, found.scales, strict=True):
-        ours = torch.func.jvp(
-            lambda r, t=table: spec.evaluate(r, t.unsqueeze(0)),
-            (points,),
-            (torch.ones_like(points),),
-        )
-        for what, mine, theirs, size, bound in zip(
-            ("value", "slope"),
-            ours,
-            at(f, points),
-            (scale.value, scale.slope),
-            (found.value_bound, found.slope_bound),
-            strict=True,
-        ):
-            worst = float((mine - theirs).abs().max()) / size
-            if not worst <= bound * (1 + ROUNDING) + ROUNDING:
-                raise ExactnessError(
-                    f"tabulate-radial: the {what} of {name} is off by {worst:.2e}, and"
-                    f" {bound:.2e} was proven; please report this"
-                )
+    vectors = torch.randn(EDGES, 3, generator=g, dtype=torch.float64)
+    length = torch.rand(EDGES, 1, generator=g, dtype=torch.float64)
+    length = made.spec.start + (made.spec.stop - made.spec.start) * length
+    vectors = (vectors / vectors.norm(dim=1, keepdim=True) * length).requires_grad_(True)
+    species = torch.randint(len(graph.atomistic.atomic_numbers), (ATOMS,), generator=g)
+    given = {
+        "edge_vectors": vectors,
+        "species": species,
+        "edge_index": torch.randint(ATOMS, (2, EDGES), generator=g),
+        "head": torch.randint(len(graph.atomistic.heads), (ATOMS,), generator=g),
+    }
+    run = Ancestors(graph, given)
+    theirs = run.value(graph.sites[name].node)
+    ends = () if value.edges is None else (species, run.value(value.edges))
+    ours = made(run.value(value.length), *ends)
+    # the slope of one column for each row
+    columns = torch.randint(ours.shape[1], (ours.shape[0], 1), generator=g)
+    slopes = []
+    for x in (ours, theirs):
+        (gradient,) = torch.autograd.grad(x.gather(1, columns).sum(), vectors, retain_graph=True)
+        slopes.append((gradient * vectors).sum(1) / length[:, 0])
+    size = float(made.coefficients.abs().max())
+    density = max(n / (b - a) for a, b, n in made.spec.pieces)
+    for what, mine, other, scale, bound, rounding in (
+        ("value", ours, theirs, [s.value for s in found.scales], found.value_bound, size),
+        ("slope", *slopes, [s.slope for s in found.scales], found.slope_bound, size * density),
+    ):
+        worst = float((mine - other).detach().abs().max())
+        if not worst <= bound * max(scale) + ROUNDING * rounding:
+            raise ExactnessError(
+                f"tabulate-radial: the {what} of {name} is off by {worst / max(scale):.2e}, and"
+                f" {bound:.2e} was proven; please report this"
+            )

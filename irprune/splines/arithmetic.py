@@ -91,7 +91,11 @@ def reciprocal(a: Series) -> Series:
 @rule("pow", "__pow__")
 def power(a: Series, exponent: Any) -> Series:
     """a**p; p a whole number, or any number where a is positive."""
+    if isinstance(exponent, Series) or (isinstance(exponent, Tensor) and exponent.numel() != 1):
+        raise LegalityError("powers with several exponents, or with ones that are no constants")
     p = float(exponent)
+    if p == int(p) and -64 <= p < 0:
+        return reciprocal(_whole_power(a, -int(p)))
     if p == int(p) and 0 <= p <= 64:
         return _whole_power(a, int(p))
     m, r = a.term(0)
@@ -173,8 +177,8 @@ def where(mask: Tensor, a: Any, b: Any) -> Series:
     return Series(mid, rad, first.radius)
 
 
-EDGE = 1e-9
-"""A threshold this near the end of an interval, relative to its size, counts as the end itself."""
+EDGE = 1e-6
+"""A threshold this near the end of an interval, relative to its radius, counts as the end itself."""
 
 
 @rule("lt", "__lt__", "le", "__le__")
@@ -187,7 +191,7 @@ def below(a: Any, b: Any) -> Tensor:
     """
     difference = a - b if isinstance(a, Series) else add(-b, a)
     m, r = difference.term(0)
-    slack = EDGE * (1.0 + m.abs())
+    slack = EDGE * r
     yes, no = m + r <= slack, m - r >= -slack
     open_ = ~(yes | no)
     if bool(open_.any()):
@@ -255,4 +259,7 @@ def cat(parts: Any, dim: int = 0) -> Series:
 @rule("to", "clone", "contiguous", "double", "float", "type")
 def same(a: Series, *args: Any, **kwargs: Any) -> Series:
     """Copies and conversions: the numbers stay float64."""
+    for x in (*args, *kwargs.values()):
+        if isinstance(x, torch.dtype) and not x.is_floating_point:
+            raise LegalityError(f"it is rounded to {x}")
     return a

@@ -24,6 +24,8 @@ comparisons; the most polynomials of a piece."""
 CLOSE, CUT, DEPTH = 8.0, 4, 5
 """How near a bound must come to what is seen of a derivative; parts that intervals with worse ones are
 cut into, and how often."""
+OFFSETS = (-0.381966, 0.236068)
+"""Of the two grids on which comparisons are looked for, in intervals."""
 GRADE = 2.0
 """Pieces are cut so that none ends at more than this times its start: near atoms f bends more."""
 INSIDE = 1e-6
@@ -61,17 +63,22 @@ def breakpoints(f: Function, start: float, stop: float) -> list[float]:
         LegalityError: f is not understood, or has too many pieces.
     """
     found: list[float] = []
-    while len(found) < PIECES:
-        edges = torch.linspace(start, stop, 2 * LOOK + 1, dtype=torch.float64)
-        edges = torch.cat([edges, torch.tensor(found, dtype=torch.float64)]).unique()
-        middle, radius = _intervals(edges)
-        try:
-            _run(f, middle, radius, 1)
-        except Undecided as cut:
-            found = sorted([*found, float(middle[cut.row]) + cut.offset])
-        else:
-            return [start, *found, stop]
-    raise LegalityError(f"it has more than {PIECES} pieces")
+    for (
+        offset
+    ) in OFFSETS:  # a threshold that lies on an edge of one grid is within one of the other
+        places = (torch.arange(1, 2 * LOOK, dtype=torch.float64) + offset) / (2 * LOOK)
+        while True:
+            edges = torch.tensor([start, *found, stop], dtype=torch.float64)
+            edges = torch.cat([edges, start + (stop - start) * places]).unique()
+            middle, radius = _intervals(edges)
+            try:
+                _run(f, middle, radius, 1)
+                break
+            except Undecided as cut:
+                found = sorted([*found, float(middle[cut.row]) + cut.offset])
+            if len(found) > PIECES:
+                raise LegalityError(f"it has more than {PIECES} pieces")
+    return [start, *found, stop]
 
 
 def graded(ends: list[float]) -> list[float]:
@@ -157,7 +164,11 @@ def largest_derivative(f: Function, start: float, stop: float, n: int) -> float:
     for depth in range(DEPTH + 1):
         found = []
         for m, r in zip(middle.split(CHUNK), radius.split(CHUNK), strict=True):
-            out = _run(f, m, r, n + 1)
+            try:
+                out = _run(f, m, r, n + 1)
+            except Undecided as cut:
+                where = float(m[cut.row]) + cut.offset
+                raise LegalityError(f"it changes its formula near {where:g} Å, unseen") from None
             if not bool(out.mid.isfinite().all()):
                 raise LegalityError(f"its derivatives are no numbers near {float(m[0]):g} Å")
             found.append(out.largest(n).nan_to_num(math.inf).amax(1))
@@ -181,14 +192,14 @@ def scale_of(f: Function, start: float, stop: float) -> Scale:
     edges = torch.linspace(start, stop, 2 * LOOK + 1, dtype=torch.float64)
     middle, radius = _intervals(edges)
     out = _run(f, middle, torch.zeros_like(radius), 1)
-    value, slope = (float(out.largest(k).amax(1).median()) for k in (0, 1))
-    return Scale(value or 1.0, slope or 1.0)
+    value, slope = (_typical(out.largest(k).amax(1)) for k in (0, 1))
+    return Scale(value, slope)
 
 
-def at(f: Function, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Values and slopes of a function at points [K], each [K, W]."""
-    out = _run(f, points, torch.zeros_like(points), 1)
-    return out.mid[0], out.mid[1]
+def _typical(sizes: Tensor) -> float:
+    """The median of those that are not zero; 1 where all are."""
+    sizes = sizes[sizes > 0]
+    return float(sizes.median()) if sizes.numel() else 1.0
 
 
 def _intervals(edges: Tensor) -> tuple[Tensor, Tensor]:

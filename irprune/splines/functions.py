@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from irprune.errors import LegalityError
-from irprune.splines.arithmetic import mul, stacked
+from irprune.splines.arithmetic import below, mul, stacked, where
 from irprune.splines.balls import Term, plus, scaled, times, total
 from irprune.splines.series import Series, rule
 
@@ -90,7 +90,7 @@ def silu(a: Series, inplace: bool = False) -> Series:
 
 @rule("softplus")
 def softplus(a: Series, beta: float = 1.0, threshold: float = 20.0) -> Series:
-    """y' = sigmoid(a) a'. torch's threshold is where float32 sees no difference."""
+    """y' = sigmoid(a) a', and above the threshold, as torch has it, a itself."""
     if beta != 1.0:
         raise LegalityError("softplus with a factor is not known")
     terms = [_bounded(lambda x: torch.logaddexp(x, torch.zeros_like(x)), 1.0, a.term(0))]
@@ -99,4 +99,4 @@ def softplus(a: Series, beta: float = 1.0, threshold: float = 20.0) -> Series:
         terms.append(
             total([scaled(times(a.term(j), s.term(k - j)), j / k) for j in range(1, k + 1)])
         )
-    return stacked(terms, a)
+    return where(below(a, threshold), stacked(terms, a), a)

@@ -59,7 +59,7 @@ def expect(where: str, like: Tensor, **given: tuple[Tensor, tuple[int, ...]]) ->
         if tensor.dtype is not like.dtype or tensor.device != like.device:
             raise UsageError(
                 f"{where}: {name} is {tensor.dtype} on {tensor.device}, expected {like.dtype} on"
-                f" {like.device} as x has"
+                f" {like.device} as its first operand has"
             )
         if tuple(tensor.shape) != shape:
             raise UsageError(f"{where}: {name} has shape {tuple(tensor.shape)}, expected {shape}")

@@ -11,6 +11,7 @@ import irprune
 from irprune import api
 from irprune.errors import ExactnessError, PipelineError, UsageError
 from irprune.evaluate.potential import Potential as Runner
+from irprune.functional import scatter_sum
 from irprune.kernels.cpu import ops as compiled
 from irprune.layers.table import RadialTable
 from irprune.splines import build
@@ -150,15 +151,12 @@ class Directed(toy.Potential):
         x = self.embed(self.one_hot(species))
         y = self.sh(edge_vectors)
         message = self.tp(x[edge_index[1]], y, self.radial(y[:, :1]))
-        total = irprune.functional.scatter_sum(
-            message, edge_index[0], dim=0, dim_size=species.shape[0]
-        )
+        total = scatter_sum(message, edge_index[0], dim=0, dim_size=species.shape[0])
         y = self.gate(self.mix(total))
         return self.out(self.square(y, y)).squeeze(-1)
 
 
 def traced(network):
-    from irprune.functional import scatter_sum  # noqa: F401
     from tests.passes.test_exact import INPUTS
 
     torch.manual_seed(1)
@@ -186,6 +184,51 @@ def test_functions_without_known_derivatives_stay_with_the_reason():
     assert report.results["tabulate-radial"] == {
         "radial_fused": "radial_fused (module radial_fused): no derivatives of torch's relu are known"
     }
+
+
+class Scaled(toy.Potential):
+    """A radial network of a length times a number that something else decides."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.alpha = torch.nn.Parameter(torch.rand(8, 8) + 0.5)
+        self.scale = scale
+
+    def forward(self, edge_vectors, species, edge_index, head):
+        x = self.embed(self.one_hot(species))
+        r = torch.linalg.norm(edge_vectors, dim=1, keepdim=True)
+        weights = self.radial(self.scale(self, r, species, edge_index, head))
+        message = self.tp(x[edge_index[1]], self.sh(edge_vectors), weights)
+        total = scatter_sum(message, edge_index[0], dim=0, dim_size=species.shape[0])
+        y = self.gate(self.mix(total))
+        return self.out(self.square(y, y)).squeeze(-1)
+
+
+SCALES = {
+    "length": lambda m, r, s, e, h: r,
+    "pairs of elements": lambda m, r, s, e, h: r * m.alpha[s[e[0]], s[e[1]]].unsqueeze(-1),
+    "chosen by element": lambda m, r, s, e, h: r * torch.where(s[e[0]] > 1, 2.0, 1.0).unsqueeze(-1),
+    "species": lambda m, r, s, e, h: r * (s[e[0]] + 20).unsqueeze(-1) / 25,
+    "rest of species": lambda m, r, s, e, h: r * (s[e[0]] % 2 + 0.5).unsqueeze(-1),
+    "atoms": lambda m, r, s, e, h: r / s.shape[0],
+    "edges": lambda m, r, s, e, h: r * (s.shape[0] / e.shape[1]),
+    "head": lambda m, r, s, e, h: r * torch.where(h[e[0]] > 0, 2.0, 1.0).unsqueeze(-1),
+    "atom numbers": lambda m, r, s, e, h: r * m.alpha[e[0] % 8, 0].unsqueeze(-1),
+    "whole numbers": lambda m, r, s, e, h: (r * 4).to(torch.int64).to(torch.float64),
+    "two exponents": lambda m, r, s, e, h: torch.pow(r, m.alpha[0, :1]),
+    "softplus": lambda m, r, s, e, h: torch.nn.functional.softplus(r, 1.0, 0.1),
+}
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_a_network_is_tabulated_rightly_or_not_at_all(name):
+    """Whatever scales the length: forces are right, or the network stays with a reason."""
+    graph = traced(Scaled(SCALES[name]))
+    fast = irprune.run("cse,fold-onehot,fuse-conv,share-pairs,fuse-linear,cse", graph)
+    frames = api.generated_frames(fast, 2)
+    made, report = api.run_reported("tabulate-radial{tol=1e-5,shortest=0.4}", fast)
+    assert difference(graph, made, frames) < 1e-4
+    assert bool(report.results["bounds"]) != bool(report.results["tabulate-radial"])
 
 
 if __name__ == "__main__":

@@ -93,6 +93,26 @@ def test_breakpoints():
     assert all(b / a <= build.GRADE * (1 + 1e-12) for a, b in itertools.pairwise(graded))
 
 
+@pytest.mark.parametrize("start", [0.5, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("threshold", [4.5, 4.25, 4.75])
+def test_thresholds_on_even_places_are_found(start, threshold):
+    """Also where a grid of the range would have an edge there, and whatever the scale is."""
+    for size in (1.0, 1e-10, 1e10):
+        ends = build.breakpoints(
+            lambda r, s=size: torch.where(r * s < threshold * s, r, r * r), start, STOP
+        )
+        assert ends == pytest.approx([start, threshold, STOP], rel=1e-9)
+
+
+def test_a_function_that_mostly_vanishes_has_the_scale_of_the_rest():
+    for amplitude in (1.0, 1e-6):
+        found = build.splines(
+            [lambda r, a=amplitude: a * torch.where(r < 2.0, torch.sin(3 * r) * (2 - r) ** 3, 0.0)],
+            START, STOP, 5, 1e-6,
+        )  # fmt: skip
+        assert 0.01 * amplitude < found.scales[0].value < 10 * amplitude
+
+
 def test_several_functions_share_their_knots():
     found = build.splines([network, lambda r: 3 * network(r)], START, STOP, 5, 1e-6)
     assert torch.allclose(3 * found.table[0], found.table[1], rtol=1e-9, atol=1e-10)

@@ -27,6 +27,7 @@ CASES = {
         + (1 / x) ** 2
     ),
     "whole powers": lambda x: x**7 - 2 * x**0 + torch.square(x),
+    "negative powers": lambda x: (-x) ** -3 + (x - 9) ** -2,
     "real powers": lambda x: torch.pow(x, 2.3) + x**-0.7 + torch.sqrt(x),
     "reciprocal": lambda x: (1 + x * x).reciprocal_(),
     "waves": lambda x: torch.sin(3 * x) * torch.cos(x) / x,
@@ -136,6 +137,8 @@ def test_a_threshold_inside_is_found():
         (lambda x: (x - 1) ** 0.5, "it takes what may be zero to the power 0.5"),
         (lambda x: torch.mm(torch.ones(1, 1), x), "a matrix product with a matrix that depends"),
         (lambda x: F.softplus(x, 2.0), "softplus with a factor is not known"),
+        (lambda x: x.to(torch.int64), "it is rounded to torch.int64"),
+        (lambda x: torch.pow(x, torch.ones(2)), "powers with several exponents"),
         (lambda x: torch.cat([x, x], dim=0), "rows of several functions put after each other"),
     ],
 )
