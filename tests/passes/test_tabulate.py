@@ -100,6 +100,12 @@ def test_atoms_that_are_too_near_are_refused(tabulated):
         irprune.calculator(tabulated[0]).calculate(near)
 
 
+@pytest.mark.parametrize("shortest", [0.4, 1.5, 2.6])
+def test_checks_of_shapes_on_random_numbers_ask_for_no_range(fast, shortest):
+    made = irprune.run(f"tabulate-radial{{tol=1e-4,shortest={shortest}}}", fast)
+    assert made.gm is not fast.gm
+
+
 def test_again_changes_nothing(tabulated):
     assert irprune.run(TABLE, tabulated[0]).gm is tabulated[0].gm
 
