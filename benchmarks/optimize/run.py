@@ -60,8 +60,8 @@ def worker(job: dict[str, Any], check: bool = True) -> int:
 
 
 def chosen_of(options: argparse.Namespace, model: Model) -> list[Variant]:
-    """The variants of a family, its own compile option only where it is asked for."""
-    return [v for v in of_family(model.family) if options.own_compile or not v.compile]
+    """The variants of a family, compiled ones only where they are asked for."""
+    return [v for v in of_family(model.family) if options.compile or not v.compile]
 
 
 def problems(options: argparse.Namespace, model: Model, threads: int) -> list[dict[str, Any]]:
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--repeats", type=int, default=5, help="rounds up to 216 atoms")
     parser.add_argument("--stock-atoms", type=int, default=216, help="stock calculators up to here")
-    parser.add_argument("--own-compile", action="store_true", help="MACE's compile_mode as well")
+    parser.add_argument("--compile", action="store_true", help="MACE's compile_mode, and our pass")
     parser.add_argument(
         "--keep-memory", action="store_true", help="as irprune.keep_memory, for all"
     )

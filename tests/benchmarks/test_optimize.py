@@ -56,7 +56,9 @@ def test_variants_have_files_of_their_own():
     model = MODELS["mace-mp-0-small"]
     assert len(BY_NAME) == len(VARIANTS)
     ours = {file_of(model, v, Path("x")) for v in VARIANTS if v.kind == "irprune"}
-    assert ours == {f"x/mace-mp-0-small{end}.irp" for end in ("", "-keep-0.5", "-tables")}
+    assert ours == {
+        f"x/mace-mp-0-small{end}.irp" for end in ("", "-keep-0.5", "-tables", "-compiled")
+    }
     assert {v.name for v in of_family("mace")} - {v.name for v in of_family("sevennet")} == {
         "stock, float64", "stock, own compile",
     }  # fmt: skip
