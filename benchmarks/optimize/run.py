@@ -102,7 +102,10 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def gather(options: argparse.Namespace, command: str) -> dict[str, Any]:
-    """The result: everything in the folder that belongs to the choices."""
+    """The result: everything in the folder that belongs to the choices.
+
+    With ``--gather`` nothing is measured, and what is not there is left out: a result of several runs.
+    """
     from irprune.versions import versions
 
     models, results = {}, []
@@ -116,6 +119,8 @@ def gather(options: argparse.Namespace, command: str) -> dict[str, Any]:
             }
             for threads in options.threads:
                 part = read_json(options.output / "parts" / f"{name}-{n}-{threads}.json")
+                if not part:
+                    continue
                 found = {"model": name, "atoms": n, "threads": threads, **part}
                 results.append(found | {"peak": {k: v for k, v in peaks.items() if v}})
     return {
@@ -146,6 +151,7 @@ def main() -> None:
     parser.add_argument(
         "--keep-memory", action="store_true", help="as irprune.keep_memory, for all"
     )
+    parser.add_argument("--gather", action="store_true", help="only gather what was measured")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     options = parser.parse_args()
     try:
@@ -156,7 +162,8 @@ def main() -> None:
         parser.error(str(error))
     options.output = options.output.resolve()
     ENVIRONMENT.update(KEPT if options.keep_memory else {})
-    measure(options)
+    if not options.gather:
+        measure(options)
     shown = [a for a in sys.argv[1:] if not a.startswith("/")]
     result = gather(options, " ".join(["python -m benchmarks.optimize.run", *shown]))
     path = options.output / f"{NAME}.json"
