@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -9,8 +11,10 @@ from irprune.backends import kernel_for, remember
 from irprune.errors import UsageError
 from irprune.kernels.cpu import ops, table_ops
 from irprune.layers.table import RadialTable
+from irprune.ops.base import load_builtin_ops, op_named
 from irprune.tablespec import TableSpec
 
+load_builtin_ops()
 PIECES = ((0.5, 1.25, 3), (1.25, 4.0, 5))
 
 
@@ -151,3 +155,6 @@ def test_the_layer_chooses_by_elements():
     species, edges = torch.tensor([0, 1, 1]), torch.tensor([[0, 0, 1], [0, 1, 2]])
     want = spec.evaluate(r, table, torch.tensor([0, 1, 0]))
     assert torch.allclose(layer(r.unsqueeze(1), species, edges), want, rtol=1e-12)
+    site = SimpleNamespace(module=layer)
+    plain = op_named("radial-table").reference(site, (r.unsqueeze(1), species, edges))
+    assert torch.allclose(plain, want, rtol=1e-12)
