@@ -31,7 +31,8 @@ TIMED = (
 )
 
 
-ENVIRONMENT: dict[str, str] = {"OMP_WAIT_POLICY": "PASSIVE"}
+ENVIRONMENT: dict[str, str] = {}
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2147483647"}
 """What irprune.keep_memory() asks for, for every process."""
 
@@ -151,6 +152,7 @@ def main() -> None:
     parser.add_argument(
         "--keep-memory", action="store_true", help="as irprune.keep_memory, for all"
     )
+    parser.add_argument("--passive", action="store_true", help="threads sleep while they wait")
     parser.add_argument("--gather", action="store_true", help="only gather what was measured")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     options = parser.parse_args()
@@ -162,6 +164,7 @@ def main() -> None:
         parser.error(str(error))
     options.output = options.output.resolve()
     ENVIRONMENT.update(KEPT if options.keep_memory else {})
+    ENVIRONMENT.update(PASSIVE if options.passive else {})
     if not options.gather:
         measure(options)
     shown = [a for a in sys.argv[1:] if not a.startswith("/")]
