@@ -357,7 +357,7 @@ def test_counts_in_words():
 
 @pytest.mark.real
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["7net-0", "mace-mp-0-small"])
+@pytest.mark.parametrize("name", ["mace-mp-0-small"])  # 7net-0 takes inductor two minutes
 def test_real(name, shared):
     """Inductor, in float32: equal to the graph as it is, one program for all structures."""
     graph = real_graph(REAL[name], shared)
