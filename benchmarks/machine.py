@@ -55,6 +55,22 @@ def commit() -> dict[str, Any]:
     return {"hash": head, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
 
 
+def stamp(benchmark: str, command: str) -> dict[str, Any]:
+    """What every result begins with: what was run, when, where, and on which versions."""
+    from irprune.versions import versions
+
+    return {
+        "schema": 1,
+        "benchmark": benchmark,
+        "date": today(),
+        "commit": commit(),
+        "command": command,
+        "machine": machine(),
+        "load_average": load_average(),
+        "versions": versions(),
+    }
+
+
 def _git(*arguments: str) -> str:
     try:
         done = subprocess.run(

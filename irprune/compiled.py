@@ -7,14 +7,16 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from irprune.errors import IrpruneError, UsageError
 from irprune.files import cache_folder
-from irprune.joint import ROWS, Joint, Parts, capture, first_line, no_duck_shapes, sizes_of, split
+
+if TYPE_CHECKING:
+    from irprune.joint import Joint, Parts  # it needs sympy: imported where something is compiled
 
 BACKENDS = ("inductor", "aot_eager", "eager")
 """Backends of torch.compile that are known to work. Only the first is fast."""
@@ -122,11 +124,12 @@ class Compiled(nn.Module):
             CompileError: torch.compile failed.
             LegalityError: an operation that cannot be compiled; names the node.
         """
+        from irprune.joint import sizes_of, split
+
         state = self._state
         with torch.no_grad():
-            given = [
-                t.detach().contiguous() for t in inputs
-            ]  # strides are no cause to compile anew
+            # strides are no cause to compile anew
+            given = [t.detach().contiguous() for t in inputs]
             if min(sizes_of(given)) > 1:
                 if state.parts is None:
                     with state.lock:
@@ -148,6 +151,8 @@ class Compiled(nn.Module):
 
     def _make(self, given: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Captures and compiles for what is given, and runs it."""
+        from irprune.joint import capture, no_duck_shapes
+
         parts = self._state.parts
         assert parts is not None
         joint = capture(parts.rest, given)
@@ -172,6 +177,8 @@ class Compiled(nn.Module):
                 raise _failed(self.options.backend, error) from error
             raise
         if self.compilations != before:
+            from irprune.joint import sizes_of
+
             kind = "re" * (before > 0) + "compiled"
             edges, atoms = sizes_of(given)[:2]
             self._state.reasons.append(
@@ -239,6 +246,8 @@ def _own_default() -> str:
 
 def _open(given: Sequence[Tensor]) -> None:
     """Marks the axes that differ between structures, so that all other sizes stay numbers."""
+    from irprune.joint import ROWS
+
     axes = (*ROWS, *(0 for _ in given[len(ROWS) :]))
     for tensor, axis in zip(given, axes, strict=True):
         torch._dynamo.mark_dynamic(tensor, axis)
@@ -250,6 +259,8 @@ def _of_dynamo(error: BaseException) -> bool:
 
 def _failed(backend: str, error: BaseException) -> IrpruneError:
     """The innermost error that torch.compile carries, in one line."""
+    from irprune.joint import first_line
+
     inner = error
     while (cause := getattr(inner, "inner_exception", None) or inner.__cause__) is not None:
         inner = cause

@@ -52,12 +52,14 @@ def fresh(module: str, arguments: Sequence[str], threads: int, check: bool = Tru
     return done.returncode
 
 
-def worker(job: dict[str, Any], check: bool = True) -> int:
-    """Hands a job to a fresh process."""
+def worker(
+    job: dict[str, Any], check: bool = True, module: str = "benchmarks.optimize.worker"
+) -> int:
+    """Hands a job to a module in a fresh process, with the threads that the job says."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         path = Path(folder) / "job.json"
         write_json(path, job)
-        return fresh("benchmarks.optimize.worker", [str(path)], job["threads"], check)
+        return fresh(module, [str(path)], job["threads"], check)
 
 
 def chosen_of(options: argparse.Namespace, model: Model) -> list[Variant]:
@@ -107,8 +109,6 @@ def gather(options: argparse.Namespace, command: str) -> dict[str, Any]:
 
     With ``--gather`` nothing is measured, and what is not there is left out: a result of several runs.
     """
-    from irprune.versions import versions
-
     models, results = {}, []
     for name in options.models:
         facts = read_json(options.output / "models" / f"{name}.json")
@@ -125,14 +125,7 @@ def gather(options: argparse.Namespace, command: str) -> dict[str, Any]:
                 found = {"model": name, "atoms": n, "threads": threads, **part}
                 results.append(found | {"peak": {k: v for k, v in peaks.items() if v}})
     return {
-        "schema": 1,
-        "benchmark": NAME,
-        "date": machine.today(),
-        "commit": machine.commit(),
-        "command": command,
-        "machine": machine.machine(),
-        "load_average": machine.load_average(),
-        "versions": versions(),
+        **machine.stamp(NAME, command),
         "timed": TIMED,
         "environment": dict(ENVIRONMENT),
         "models": models,

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
 from benchmarks.files import read_json, write_json
-from benchmarks.optimize.run import fresh
+from benchmarks.optimize.run import worker
 from benchmarks.plan import parse_list
 from benchmarks.problems import MODELS, SIZES
 from benchmarks.profile.report import table
@@ -42,10 +41,7 @@ def measure(options: argparse.Namespace) -> None:
             continue
         job = {"model": name, "crystal": MODELS[name].crystal, "atoms": options.atoms,
                "threads": THREADS, "repeats": options.repeats, "output": str(path)}  # fmt: skip
-        with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-            given = Path(folder) / "job.json"
-            write_json(given, job)
-            fresh("benchmarks.profile.worker", [str(given)], THREADS)
+        worker(job, module="benchmarks.profile.worker")
 
 
 def shares(profile: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,17 +77,8 @@ def result_of(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
 
 def gather(options: argparse.Namespace, command: str) -> dict[str, Any]:
     """The result: every model that was asked for."""
-    from irprune.versions import versions
-
     return {
-        "schema": 1,
-        "benchmark": NAME,
-        "date": machine.today(),
-        "commit": machine.commit(),
-        "command": command,
-        "machine": machine.machine(),
-        "load_average": machine.load_average(),
-        "versions": versions(),
+        **machine.stamp(NAME, command),
         "repeats": options.repeats,
         "results": [result_of(n, read_json(part_of(options, n))) for n in options.models],
     }

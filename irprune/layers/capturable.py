@@ -80,18 +80,9 @@ class CapturableElementLinear(nn.Module):
 
     def forward(self, x: Tensor, species: Tensor) -> Tensor:
         """[N, dim out] from x [N, dim in] and species [N]."""
-        m = self.original
-        parts = x.split([s.mul * s.dim for s in m.inputs], dim=1)
-        out: list[Tensor | None] = [None] * len(m.outputs)
-        for (i, o), weight in zip(m.paths, m.weights, strict=True):
-            term = mix_by_element(parts[i], species, weight, m.inputs[i].dim)
-            have = out[o]
-            out[o] = term if have is None else have + term
-        filled = [
-            x.new_zeros(x.shape[0], s.mul * s.dim) if part is None else part
-            for part, s in zip(out, m.outputs, strict=True)
-        ]
-        return filled[0] if len(filled) == 1 else torch.cat(filled, dim=1)
+        return self.original.along_paths(
+            x, lambda part, weight, dim: mix_by_element(part, species, weight, dim)
+        )
 
 
 class PlainGate(nn.Module):

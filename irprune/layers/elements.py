@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -65,11 +67,20 @@ class ElementLinear(nn.Module):
         return torch.cat(parts)[back]
 
     def _one(self, x: Tensor, element: int) -> Tensor:
-        sizes = [s.mul * s.dim for s in self.inputs]
-        parts = x.split(sizes, dim=1)
+        return self.along_paths(x, lambda part, weight, dim: mix(part, weight[element], dim))
+
+    def along_paths(self, x: Tensor, mixed: Callable[[Tensor, Tensor, int], Tensor]) -> Tensor:
+        """Sums over the paths into each segment of the result, zeros where none leads.
+
+        Args:
+            x: [N, dim in].
+            mixed: of a segment [N, mul·dim], the weights of a path [S, mul, copies] and dim, gives
+                [N, copies·dim].
+        """
+        parts = x.split([s.mul * s.dim for s in self.inputs], dim=1)
         out: list[Tensor | None] = [None] * len(self.outputs)
         for (i, o), weight in zip(self.paths, self.weights, strict=True):
-            term = mix(parts[i], weight[element], self.inputs[i].dim)
+            term = mixed(parts[i], weight, self.inputs[i].dim)
             have = out[o]
             out[o] = term if have is None else have + term
         filled = [

@@ -63,9 +63,7 @@ def breakpoints(f: Function, start: float, stop: float) -> list[float]:
         LegalityError: f is not understood, or has too many pieces.
     """
     found: list[float] = []
-    for (
-        offset
-    ) in OFFSETS:  # a threshold that lies on an edge of one grid is within one of the other
+    for offset in OFFSETS:  # what lies on an edge of one grid lies within an interval of the other
         places = (torch.arange(1, 2 * LOOK, dtype=torch.float64) + offset) / (2 * LOOK)
         while True:
             edges = torch.tensor([start, *found, stop], dtype=torch.float64)

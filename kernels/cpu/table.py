@@ -50,32 +50,33 @@ template <class A> static inline A value(const T* c, const T* f, I w, I width) {
   for (I k = ORDER + 1; k <= DEGREE; ++k) out += f[k] * ld<A>(c + k * width + w);
   return out;
 }
-extern "C" void rows(I n, I width, I per, I tables, I pieces, const double* piece, const T* r,
-                     const I* which, const T* table, T* out, int threads) {
+// calls f(row of the result, coefficients, factors) for every distance, interval by interval
+template <class F> static inline void each(I n, I width, I per, I tables, I pieces,
+    const double* piece, const T* r, const I* which, const T* table, int threads, F f) {
   const auto places = locate(n, r, which, per, pieces, piece);
   const auto order = sorted(n, places, per * tables);
   #pragma omp parallel for schedule(static) num_threads(threads)
   for (I q = 0; q < n; ++q) {
-    const I p = order[q];
-    const T* c = table + places[p].row * (DEGREE + 1) * width;
-    T f[DEGREE + 1];
-    factors(places[p], f);
+    const Place& p = places[order[q]];
+    T a[DEGREE + 1];
+    factors(p, a);
+    f(order[q], table + p.row * (DEGREE + 1) * width, a);
+  }
+}
+extern "C" void rows(I n, I width, I per, I tables, I pieces, const double* piece, const T* r,
+                     const I* which, const T* table, T* out, int threads) {
+  each(n, width, per, tables, pieces, piece, r, which, table, threads,
+       [=](I p, const T* c, const T* f) {
     T* o = out + p * width;
     I w = 0;
     for (; w + L <= width; w += L) st(o + w, value<W>(c, f, w, width));
     for (; w < width; ++w) o[w] = value<T>(c, f, w, width);
-  }
+  });
 }
 extern "C" void dot(I n, I width, I per, I tables, I pieces, const double* piece, const T* r,
                     const I* which, const T* table, const T* g, T* out, int threads) {
-  const auto places = locate(n, r, which, per, pieces, piece);
-  const auto order = sorted(n, places, per * tables);
-  #pragma omp parallel for schedule(static) num_threads(threads)
-  for (I q = 0; q < n; ++q) {
-    const I p = order[q];
-    const T* c = table + places[p].row * (DEGREE + 1) * width;
-    T f[DEGREE + 1];
-    factors(places[p], f);
+  each(n, width, per, tables, pieces, piece, r, which, table, threads,
+       [=](I p, const T* c, const T* f) {
     const T* a = g + p * width;
     W wide = {};
     I w = 0;
@@ -83,7 +84,7 @@ extern "C" void dot(I n, I width, I per, I tables, I pieces, const double* piece
     T one = sum(wide);
     for (; w < width; ++w) one += a[w] * value<T>(c, f, w, width);
     out[p] = one;
-  }
+  });
 }
 """
 
