@@ -19,12 +19,13 @@ from torch import Tensor
 
 from irprune.edges import unpack
 from irprune.errors import UsageError
+from irprune.linearspec import LinearSpec
 from irprune.pathspec import PathSpec
 from irprune.polyspec import PolySpec
 from irprune.tablespec import TableSpec
 
 GROUP = "irprune.kernels"
-Spec = PathSpec | PolySpec | TableSpec
+Spec = PathSpec | PolySpec | TableSpec | LinearSpec
 Kernel = Callable[..., Tensor]
 
 
@@ -58,6 +59,7 @@ class Backend:
         Of a PathSpec: (x [N, in1], y [E, in2], w [rows, weights], edges packed) → [N, out], with the
         edges of ``irprune.edges.pack``. Of a PolySpec: (x [N, inputs], w [N, paths, K]) → [N, outputs].
         Of a TableSpec: (r [rows], table, number of the table of each row or None) → [rows, width].
+        Of a LinearSpec: (x [N, in], for each group its matrix [copies in, copies out]) → [N, out].
         """
         raise NotImplementedError
 

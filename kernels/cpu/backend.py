@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from torch.autograd import forward_ad
 from irprune.backends import Backend, Decline, Kernel, Spec, remember
 from irprune.errors import UsageError
 from irprune.kernels.cpu.compiler import CompilerError, find_compiler, library
+from irprune.linearspec import LinearSpec
 from irprune.pathspec import PathSpec
 from irprune.polyspec import PolySpec
 from irprune.tablespec import TableSpec
@@ -27,6 +29,8 @@ class Cpu(Backend):
             return Decline(self.name, f"runs on the CPU, the tensors are on {device.type}")
         if dtype not in (torch.float32, torch.float64):
             return Decline(self.name, f"float32 and float64 only, got {dtype}")
+        if isinstance(spec, LinearSpec) and all(p.dim == 1 for p in spec.products):
+            return Decline(self.name, "of scalars alone, torch's own matrix product is faster")
         if find_compiler() is None:
             return Decline(self.name, "no C++ compiler on the path and none in CXX", loud=True)
         try:
@@ -36,9 +40,11 @@ class Cpu(Backend):
         return None
 
     def kernel(self, spec: Spec) -> Kernel:
-        from irprune.kernels.cpu import ops, table_ops
+        from irprune.kernels.cpu import linear_ops, ops, table_ops
 
         key = remember(spec)
+        if isinstance(spec, LinearSpec):
+            linear_ops.prepare(key)
 
         def convolution(x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> Tensor:
             refuse_tangents(x, y, w)
@@ -55,10 +61,15 @@ class Cpu(Backend):
             made: Tensor = table_ops.table_rows(r, coefficients, which, key, 0)
             return made
 
+        def linear(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+            refuse_tangents(x, *weights)
+            return linear_ops.linear(x, weights, key)
+
         kernels: dict[type, Kernel] = {
             PathSpec: convolution,
             PolySpec: polynomial,
             TableSpec: table,
+            LinearSpec: linear,
         }
         return kernels[type(spec)]
 

@@ -37,13 +37,15 @@ def _polynomial(key: str, dtype: torch.dtype, order: int) -> ctypes.CDLL:
     return library(polynomial_code.source(recall(key), REAL[dtype], order))
 
 
-def call(function: Any, *arguments: Tensor | int | None) -> None:
+def call(function: Any, *arguments: Tensor | int | ctypes.Array[Any] | None) -> None:
     """Calls C with the addresses of tensors; all must be contiguous."""
     given: list[Any] = []
     for a in arguments:
         if isinstance(a, Tensor):
             assert a.is_contiguous()
             given.append(ctypes.c_void_p(a.data_ptr()))
+        elif isinstance(a, ctypes.Array):
+            given.append(a)
         else:
             given.append(ctypes.c_void_p(None) if a is None else ctypes.c_int64(a))
     function(*given, ctypes.c_int(torch.get_num_threads()))
