@@ -98,6 +98,9 @@ class PassContext:
     verify: Callable[[Any], Sequence[CheckLike]] | None = None
     teacher: Any = None
     """The graph before any pass: what masks refer to and what distillation learns from."""
+    stopwatch: Callable[[Any, Any, int], Sequence[tuple[float, float]]] | None = None
+    """(original, candidate, rounds) → seconds of both in each round, for budgets on latency; None
+    measures on this machine."""
     results: dict[str, Any] = field(default_factory=dict)
     """What passes found beside the graph, by pass name (the exported file, a distillation curve);
     passes write here, and the pipeline report hands it on."""
@@ -141,6 +144,22 @@ class PipelineReport:
     @property
     def seconds(self) -> float:
         return sum(p.seconds for p in self.passes)
+
+    def stages(self) -> list[dict[str, Any]]:
+        """What each selection led to, up to the next one: one object per ``select``."""
+        out: list[dict[str, Any]] = []
+        for p in self.passes:
+            if p.name == "select":
+                out.append({"select": p.text, "recovered": False})
+            elif not out:
+                continue
+            out[-1] |= {
+                "params": p.after.params,
+                "flops_per_atom": p.after.flops_per_atom,
+                "blocks": p.after.blocks,
+                "recovered": out[-1]["recovered"] or p.name == "recover",
+            }
+        return out
 
     def to_json(self) -> dict[str, Any]:
         return {

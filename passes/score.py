@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from irprune.errors import UsageError
+from irprune.errors import DataError, UsageError
 from irprune.passmanager import Pass, PassContext
 
 if TYPE_CHECKING:
-    from irprune.graph import EquivariantGraph
+    from ase import Atoms
 
-_CRITERIA = ("energy-force", "magnitude", "activation", "random")
+    from irprune.graph import EquivariantGraph
+    from irprune.passes.criteria import Criterion
+    from irprune.passes.criteria.checkpoint import Checkpoint
+    from irprune.passes.criteria.loop import Finished, Sums
 
 
 @dataclass(frozen=True)
@@ -19,15 +23,19 @@ class Score(Pass):
     """Scores every coupled group by one criterion; changes nothing else."""
 
     by: str = "energy-force"
-    """energy-force, magnitude, activation or random."""
+    """The criterion: see ``irprune.passes.criteria``."""
     probes: int = 2
-    """Random force directions per structure (energy-force)."""
+    """Random force directions per structure (energy-force); 0 takes all 3N, exactly."""
     structures: int = 24
     """Structures to use at most; generated where no data are given."""
     max_force: float = 50.0
     """eV/Å; structures with a larger force are left out (energy-force), and counted."""
     energy_weight: float = 1.0
     force_weight: float = 1.0
+    device: str | None = None
+    """Where the model runs: cpu, cuda, cuda:1; None: where the pipeline does."""
+    checkpoint: str | None = None
+    """A file to keep the sums in while they grow; a run that finds it goes on from there."""
 
     name: ClassVar[str] = "score"
     summary: ClassVar[str] = "importance of every block, by the criterion in `by`"
@@ -36,46 +44,115 @@ class Score(Pass):
     provides: ClassVar[tuple[str, ...]] = ("scores",)
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
-        """The graph with ``scores``.
+        """The graph with ``scores``; their detail also in the results, under ``score``.
 
         Raises:
-            UsageError: unknown criterion, or a data-driven one on a graph without atoms.
+            UsageError: unknown criterion, unusable device or checkpoint, a data-driven criterion on
+                a graph without atoms, or one that needs labels without data.
+            DataError: structures without labels that need some, or none that can be used.
         """
-        from irprune.passes import criteria
+        from irprune import importance
+        from irprune.passes.criteria import criterion_named
         from irprune.scores import Scores
 
-        if self.by == "random":
-            return graph.replace(scores=Scores(criteria.random(graph, context.seed), self.by))
-        if self.by == "magnitude":
-            return graph.replace(scores=Scores(criteria.magnitude(graph), self.by))
-        if self.by not in _CRITERIA:
-            raise UsageError(f"score: unknown criterion {self.by!r}; known: {', '.join(_CRITERIA)}")
+        kind = criterion_named(self.by)
+        criterion = kind(**{f.name: getattr(self, f.name) for f in fields(kind)})
+        options = {"criterion": self.by, **asdict(criterion)}
+        if kind.structures:
+            frames = self._frames(graph, context, criterion)
+            finished, sums = self._look_at(graph, context, criterion, frames)
+            counts = {"structures": sums.used, "left_out": len(frames) - sums.used}
+        else:
+            finished, counts = self._look(graph, context, criterion), {}
+        detail = {
+            **options,
+            **counts,
+            "seed": context.seed,
+            "stability": importance.stability(graph, finished.halves),
+            "layers": importance.by_layer(graph, finished.values),
+            "elements": {e: importance.total(graph, v) for e, v in finished.elements.items()}
+            or None,
+        }
+        context.results["score"] = detail
+        return graph.replace(scores=Scores(finished.values, self.by, detail))
+
+    def _frames(
+        self, graph: EquivariantGraph, context: PassContext, criterion: Criterion
+    ) -> list[Atoms]:
+        """The structures to look at, checked."""
         if graph.atomistic is None:
             raise UsageError(
                 f"score{{by={self.by}}} runs the model on atoms, but this graph has no elements or"
-                " cutoff; use by=magnitude or by=random"
+                " cutoff; use by=magnitude, by=redundancy or by=random"
             )
+        if self.structures < 1:
+            raise UsageError(f"score: structures must be 1 or more, got {self.structures}")
         frames = list(context.frames or ())[: self.structures]
+        if not frames and criterion.labels:
+            raise UsageError(
+                f"score{{by={self.by}}} needs labelled structures, and none were given: give them"
+                " with --data, or use by=energy-force, which needs no labels"
+            )
         if not frames:
             from irprune.data.generate import generate
 
-            frames = generate(graph.atomistic, self.structures, context.seed, max_atoms=16)
+            return generate(graph.atomistic, self.structures, context.seed, max_atoms=16)
+        criterion.check(frames)
+        return frames
 
-        def progress(done: int, total: int) -> None:
-            context.progress(f"score ({self.by})", done, total)
+    def _look_at(
+        self,
+        graph: EquivariantGraph,
+        context: PassContext,
+        criterion: Criterion,
+        frames: list[Atoms],
+    ) -> tuple[Finished, Sums]:
+        from irprune.passes.criteria.loop import accumulate, finish
+        from irprune.passes.criteria.placement import device_named, placed
 
-        if self.by == "activation":
-            values, detail = criteria.activation(graph, frames, progress)
-        else:
-            values, detail = criteria.energy_force(
-                graph,
-                frames,
-                energy_weight=self.energy_weight,
-                force_weight=self.force_weight,
-                probes=self.probes,
-                max_force=self.max_force,
-                seed=context.seed,
-                progress=progress,
+        device = device_named(self.device or context.device)
+        checkpoint = self._checkpoint(graph, context, frames, str(device))
+        there = placed(graph, device)
+        measure = criterion.prepare(there, context.seed)
+        sums = accumulate(
+            measure,
+            there,
+            frames,
+            seed=context.seed,
+            checkpoint=checkpoint,
+            progress=lambda done, n: context.progress(f"score ({self.by})", done, n),
+        )
+        if not sums.used:
+            raise DataError(
+                f"score: all {len(frames)} structures have a force above {self.max_force:g} eV/Å;"
+                " give calmer ones, or raise max-force"
             )
-        context.results["score"] = detail
-        return graph.replace(scores=Scores(values, self.by, detail))
+        return finish(measure, sums, frames), sums
+
+    def _look(
+        self, graph: EquivariantGraph, context: PassContext, criterion: Criterion
+    ) -> Finished:
+        """Scores by a criterion that looks at no structures."""
+        import numpy as np
+
+        from irprune.passes.criteria.loop import Finished
+
+        measure = criterion.prepare(graph, context.seed)
+        return Finished(measure.finish(np.zeros(graph.blocks.n_classes)), None, {})
+
+    def _checkpoint(
+        self, graph: EquivariantGraph, context: PassContext, frames: list[Atoms], device: str
+    ) -> Checkpoint | None:
+        if self.checkpoint is None:
+            return None
+        from irprune.files import check_writable
+        from irprune.passes.criteria import checkpoint
+
+        settings: dict[str, Any] = {
+            "score": replace(self, checkpoint=None, device=None).text(),
+            "seed": context.seed,
+            "device": device,
+            "model": checkpoint.digest_of_model(graph),
+            "structures": checkpoint.digest_of_structures(frames),
+        }
+        return checkpoint.Checkpoint(check_writable(Path(self.checkpoint)), settings)

@@ -7,27 +7,53 @@ from typing import Any
 
 import click
 
-from irprune.cli.common import Session, common_options
+from irprune.api import CRITERIA
+from irprune.cli.common import Session, common_options, existing_file
 from irprune.cli.results import compiled_json, print_compiled, sizes
-from irprune.report.model import Report, Row, number
+from irprune.cli.show_scores import importance_of, print_scores, score
+from irprune.errors import UsageError
+from irprune.report.model import Importance, Report, Row, number
 
 
 @click.command("show")
 @click.argument("model")
 @click.option("--groups", is_flag=True, help="List the coupled groups.")
 @click.option("--ir", is_flag=True, help="Print the graph with its types.")
+@click.option(
+    "--scores",
+    is_flag=False,
+    flag_value=CRITERIA[0],
+    type=click.Choice(CRITERIA),
+    help=f"How much each block matters, by a criterion; {CRITERIA[0]} where none is named.",
+)
+@click.option(
+    "--data",
+    metavar="FILE",
+    help="Structures that ASE reads, to score on. Default: generated ones.",
+)
 @click.option("--html", metavar="FILE", help="Write a report as one HTML file.")
 @click.option("--dot", metavar="FILE", help="Write the graph for Graphviz.")
 @common_options
 def command(
-    session: Session, model: str, groups: bool, ir: bool, html: str | None, dot: str | None
+    session: Session,
+    model: str,
+    groups: bool,
+    ir: bool,
+    scores: str | None,
+    data: str | None,
+    html: str | None,
+    dot: str | None,
 ) -> int:
     """Show MODEL: sizes, irreps per layer, what can be pruned, and what is frozen."""
     from irprune.files import atomic_path, check_writable
 
     for path in filter(None, (html, dot)):
         check_writable(path)
+    if data and not scores:
+        raise UsageError("show reads --data only to score on: give --scores as well")
+    existing_file(data, "the data file")
     graph = session.load(model)
+    found = score(session, graph, scores, data) if scores else None
     stats = graph.stats()
     payload = {
         "model": model,
@@ -43,12 +69,13 @@ def command(
         "compiled": compiled_json(graph, None),
         "history": list(graph.history),
         "checks": [],
+        "scores": found,
         "groups": graph.groups() if groups else None,
     }
     if html:
         from irprune.report.html import write
 
-        write(_report(model, graph, stats), html)
+        write(_report(model, graph, stats, importance_of(found)), html)
     if dot:
         from irprune.report.dot import render
 
@@ -78,7 +105,7 @@ def _barriers(graph: Any) -> list[str]:
     ]
 
 
-def _report(model: str, graph: Any, stats: Any) -> Report:
+def _report(model: str, graph: Any, stats: Any, importance: Importance | None) -> Report:
     from irprune.versions import versions
 
     rows = (
@@ -93,6 +120,7 @@ def _report(model: str, graph: Any, stats: Any) -> Report:
         rows=rows,
         irreps=(graph.irreps_per_layer(),),
         irreps_names=("model",),
+        importance=importance,
         versions=versions(),
     )
 
@@ -120,6 +148,8 @@ def _print(session: Session, payload: dict[str, Any], graph: Any, ir: bool) -> N
         table.add_row(axis["name"], axis["kind"], axis["irrep"], str(axis["blocks"]))
     console.print("\nwhat can be pruned")
     console.print(table)
+    if payload["scores"] is not None:
+        print_scores(session, payload["scores"])
     print_compiled(session, payload["compiled"])
     for barrier in payload["barriers"]:
         console.print(f"barrier: {barrier} has no OpDef; what it touches is frozen")

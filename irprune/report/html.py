@@ -8,6 +8,7 @@ from typing import Any
 
 from irprune.files import atomic_path
 from irprune.irreps import IrrepsType
+from irprune.report.importance_html import importance_section
 from irprune.report.model import Report, number, ratio
 from irprune.report.profile_html import profile_section
 from irprune.report.svg import curve, irreps_bars, order_legend, score_strips
@@ -49,6 +50,7 @@ svg .line { fill: none; stroke: var(--line); stroke-width: 2; stroke-linejoin: r
 .l0 { fill: var(--c0); } .l1 { fill: var(--c1); } .l2 { fill: var(--c2); }
 .l3 { fill: var(--c3); } .l4 { fill: var(--c4); } .l5 { fill: var(--c5); }
 .forward { fill: var(--c0); } .backward { fill: var(--c1); } .outside { fill: var(--c5); }
+.heat { fill: var(--line); } .median { stroke: var(--ink); stroke-width: 1.5; }
 .kept { opacity: .85; } .removed { opacity: .22; }
 .legend { display: flex; gap: 1.2em; }
 .key { display: inline-flex; align-items: center; gap: .4em; }
@@ -65,6 +67,7 @@ def render(report: Report) -> str:
         profile_section(report),
         _structure(report),
         _scores(report),
+        importance_section(report),
         _recovery(report),
         _checks(report),
         _passes(report),

@@ -22,6 +22,23 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Importance:
+    """What a criterion says about one model."""
+
+    criterion: str
+    blocks: Scores
+    """layer → irrep (``1e``) → score of each block."""
+    layers: Mapping[str, float | None] = field(default_factory=dict)
+    """Sum over all that can be removed in a layer."""
+    elements: Mapping[str, float | None] = field(default_factory=dict)
+    """The same, with structures weighted by their share of the element's atoms."""
+    structures: int | None = None
+    """How many it looked at; None where it needs none."""
+    stability: float | None = None
+    """Spearman's rank correlation between two halves of the structures."""
+
+
+@dataclass(frozen=True)
 class Report:
     """One run: models side by side, structure, scores, recovery, checks, passes."""
 
@@ -37,6 +54,8 @@ class Report:
     """layer → irrep (``1e``) → score of each block."""
     kept: Mapping[str, Mapping[str, Sequence[bool]]] = field(default_factory=dict)
     """As ``scores``: whether the block was kept."""
+    importance: Importance | None = None
+    """Pictures of scores in detail, where they were asked for."""
     curve: tuple[tuple[float, float], ...] = ()
     """(step, loss) of the recovery."""
     checks: tuple[Mapping[str, Any], ...] = ()

@@ -6,15 +6,17 @@ No fonts, scripts or addresses from outside: the page must be readable without a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
+from typing import ClassVar
 
 from irprune.irreps import IrrepsType
 from irprune.report.model import Scores, number
 from irprune.report.profile import Group, Times, millis, percent
 
-_WIDTH = 760
-_LEFT = 150
+WIDTH = 760
+LEFT = 150
 _MAX_POINTS = 300
 _LETTERS = 20
 """What fits to the left of a bar."""
@@ -25,14 +27,16 @@ def order_class(order: int) -> str:
     return f"l{min(order, 5)}"
 
 
-def _svg(width: float, height: float, body: Sequence[str], label: str) -> str:
+def picture(width: float, height: float, body: Sequence[str], label: str) -> str:
+    """An SVG element of shapes, with a label for those who do not see it."""
     return (
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}"'
         f' style="max-width:{width:.0f}px">{"".join(body)}</svg>'
     )
 
 
-def _text(x: float, y: float, text: str, cls: str = "", anchor: str = "start") -> str:
+def label_at(x: float, y: float, text: str, cls: str = "", anchor: str = "start") -> str:
+    """A line of text."""
     mark = f' class="{cls}"' if cls else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{mark}>{escape(text)}</text>'
 
@@ -46,15 +50,15 @@ def irreps_bars(models: Sequence[Mapping[str, str]], names: Sequence[str]) -> st
         for layer, text in model.items()
     }
     widest = max((t.dim for t in types.values()), default=1) or 1
-    scale = (_WIDTH - _LEFT - 10) / widest
+    scale = (WIDTH - LEFT - 10) / widest
     body, y = [], 6.0
     for layer in layers:
-        body.append(_text(_LEFT - 8, y + 14, layer, "strong", "end"))
+        body.append(label_at(LEFT - 8, y + 14, layer, "strong", "end"))
         for i, name in enumerate(names):
-            x = float(_LEFT)
+            x = float(LEFT)
             kept = types.get((i, layer))
             if i:
-                body.append(_text(_LEFT - 8, y + 14, name, "dim", "end"))
+                body.append(label_at(LEFT - 8, y + 14, name, "dim", "end"))
             for s in kept or ():
                 width = s.mul * s.dim * scale
                 body.append(
@@ -63,13 +67,51 @@ def irreps_bars(models: Sequence[Mapping[str, str]], names: Sequence[str]) -> st
                     f" {s}, {s.mul * s.dim} components</title></rect>"
                 )
                 if width > 8 * len(str(s)):
-                    body.append(_text(x + width / 2, y + 13.5, str(s), "inside", "middle"))
+                    body.append(label_at(x + width / 2, y + 13.5, str(s), "inside", "middle"))
                 x += width
             if kept is None or not kept.n_units:
-                body.append(_text(x + 2, y + 14, "nothing left" if kept else "–", "dim"))
+                body.append(label_at(x + 2, y + 14, "nothing left" if kept else "–", "dim"))
             y += 22
         y += 9
-    return _svg(_WIDTH, y, body, "Irreps of each layer")
+    return picture(WIDTH, y, body, "Irreps of each layer")
+
+
+@dataclass(frozen=True)
+class LogAxis:
+    """A logarithmic axis from left to right; what is smaller than its low end stands there."""
+
+    low: int
+    """Exponent of ten."""
+    high: int
+
+    right: ClassVar[float] = WIDTH - 20
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> LogAxis | None:
+        """An axis for the positive ones, over twelve decades at most; None where there is none."""
+        finite = [v for v in values if 0 < v < math.inf]
+        if not finite:
+            return None
+        top = math.log10(max(finite))
+        low = max(math.floor(math.log10(min(finite))), math.ceil(top) - 12)
+        return cls(low, max(math.ceil(top), low + 1))
+
+    def share(self, value: float) -> float:
+        """0 at the low end, 1 at the high end."""
+        position = math.log10(value) if value > 0 else self.low
+        return (min(max(position, self.low), self.high) - self.low) / (self.high - self.low)
+
+    def at(self, value: float) -> float:
+        return LEFT + (self.right - LEFT) * self.share(value)
+
+    def ticks(self, bottom: float) -> list[str]:
+        """Lines at powers of ten, with their numbers on top."""
+        out = []
+        for t in range(self.low, self.high + 1, max(1, (self.high - self.low) // 6)):
+            x = self.at(10.0**t)
+            out.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="14" y2="{bottom:.0f}" class="grid"/>')
+            out.append(label_at(x, 10, f"1e{t}", "dim", "middle"))
+        return out
 
 
 def _subsample(values: Sequence[float], kept: Sequence[bool] | None) -> list[tuple[float, bool]]:
@@ -80,45 +122,31 @@ def _subsample(values: Sequence[float], kept: Sequence[bool] | None) -> list[tup
 
 def score_strips(scores: Scores, kept: Mapping[str, Mapping[str, Sequence[bool]]]) -> str:
     """One strip per layer and irrep: a dot for each block on a logarithmic axis."""
-    finite = [
-        v for layer in scores.values() for vs in layer.values() for v in vs if v > 0 < math.inf
-    ]
-    if not finite:
+    axis = LogAxis.of(v for layer in scores.values() for vs in layer.values() for v in vs)
+    if axis is None:
         return ""
-    low = max(math.floor(math.log10(min(finite))), math.ceil(math.log10(max(finite))) - 12)
-    high = max(math.ceil(math.log10(max(finite))), low + 1)
-    span = _WIDTH - _LEFT - 20
-
-    def at(value: float) -> float:
-        position = math.log10(value) if value > 0 else low
-        return _LEFT + span * (min(max(position, low), high) - low) / (high - low)
-
     body: list[str] = []
     y = 24.0
     for layer, by_irrep in scores.items():
         for n, (ir, values) in enumerate(by_irrep.items()):
             if n == 0:
-                body.append(_text(8, y + 4, layer, "strong"))
-            body.append(_text(_LEFT - 8, y + 4, f"{len(values)}x{ir}", "dim", "end"))
-            body.append(f'<line x1="{_LEFT}" x2="{_LEFT + span}" y1="{y}" y2="{y}" class="grid"/>')
+                body.append(label_at(8, y + 4, layer, "strong"))
+            body.append(label_at(LEFT - 8, y + 4, f"{len(values)}x{ir}", "dim", "end"))
+            body.append(f'<line x1="{LEFT}" x2="{axis.right}" y1="{y}" y2="{y}" class="grid"/>')
             cls = order_class(int(ir[:-1]))
             points = _subsample(values, kept.get(layer, {}).get(ir))
             for k, (value, stays) in enumerate(points):
                 shift = ((k * 7) % 11 - 5) * 0.9
                 state = "kept" if stays else "removed"
                 body.append(
-                    f'<circle cx="{at(value):.1f}" cy="{y + shift:.1f}" r="2.4"'
+                    f'<circle cx="{axis.at(value):.1f}" cy="{y + shift:.1f}" r="2.4"'
                     f' class="{cls} {state}"><title>{value:.2e}, {state}</title></circle>'
                 )
             y += 20
         y += 8
-    ticks = range(low, high + 1, max(1, (high - low) // 6))
-    axis = [
-        f'<line x1="{at(10.0**t):.1f}" x2="{at(10.0**t):.1f}" y1="14" y2="{y:.0f}" class="grid"/>'
-        + _text(at(10.0**t), 10, f"1e{t}", "dim", "middle")
-        for t in ticks
-    ]
-    return _svg(_WIDTH, y + 4, axis + body, "Importance of each block, by layer and irrep")
+    return picture(
+        WIDTH, y + 4, axis.ticks(y) + body, "Importance of each block, by layer and irrep"
+    )
 
 
 def curve(points: Sequence[tuple[float, float]], label: str = "loss") -> str:
@@ -132,7 +160,7 @@ def curve(points: Sequence[tuple[float, float]], label: str = "loss") -> str:
     low, high = min(logs), max(logs)
     pad = max(0.05, 0.08 * (high - low))
     low, high = low - pad, high + pad
-    left, right = 70.0, _WIDTH - 20.0
+    left, right = 70.0, WIDTH - 20.0
 
     def place(x: float, log: float) -> str:
         across = (x - xs[0]) / ((xs[-1] - xs[0]) or 1)
@@ -146,13 +174,13 @@ def curve(points: Sequence[tuple[float, float]], label: str = "loss") -> str:
         level = low + (high - low) * i / 4
         y = bottom - (bottom - top) * i / 4
         body.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
-        body.append(_text(left - 8, y + 4, f"{10**level:.2g}", "dim", "end"))
+        body.append(label_at(left - 8, y + 4, f"{10**level:.2g}", "dim", "end"))
     path = " ".join(place(x, log) for x, log in zip(xs, logs, strict=True))
     body.append(f'<polyline points="{path}" class="line"/>')
-    body.append(_text(left, bottom + 18, f"step {number(xs[0])}", "dim"))
-    body.append(_text(right, bottom + 18, f"step {number(xs[-1])}", "dim", "end"))
-    body.append(_text(left + 4, top + 2, label, "strong"))
-    return _svg(_WIDTH, height, body, f"{label} over steps")
+    body.append(label_at(left, bottom + 18, f"step {number(xs[0])}", "dim"))
+    body.append(label_at(right, bottom + 18, f"step {number(xs[-1])}", "dim", "end"))
+    body.append(label_at(left + 4, top + 2, label, "strong"))
+    return picture(WIDTH, height, body, f"{label} over steps")
 
 
 def time_bars(groups: Sequence[Group], names: Sequence[str], calls: Sequence[float]) -> str:
@@ -164,28 +192,28 @@ def time_bars(groups: Sequence[Group], names: Sequence[str], calls: Sequence[flo
         calls: seconds of a call of each model.
     """
     longest = max((bar.total for g in groups for bar in g.bars if bar is not None), default=0.0)
-    scale = (_WIDTH - _LEFT - 60) / (longest or 1.0)
+    scale = (WIDTH - LEFT - 60) / (longest or 1.0)
     body, y = [], 24.0
     for group in groups:
         for i, (bar, name, call) in enumerate(zip(group.bars, names, calls, strict=True)):
             label, cls = (name, "dim") if i else (group.label, "strong")
-            body.append(_text(_LEFT - 8, y + 12, _short(label), cls, "end"))
+            body.append(label_at(LEFT - 8, y + 12, _short(label), cls, "end"))
             if bar is None:
-                body.append(_text(_LEFT + 2, y + 12, "–", "dim"))
+                body.append(label_at(LEFT + 2, y + 12, "–", "dim"))
             else:
                 body += _time_bar(bar, f"{group.label}, {name}", y, scale, call)
             y += 18
         y += 8
     axis = []
     for tick in _ticks(longest):
-        x = _LEFT + tick * scale
+        x = LEFT + tick * scale
         axis.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="16" y2="{y:.0f}" class="grid"/>')
-        axis.append(_text(x, 10, f"{tick * 1e3:g} ms", "dim", "middle"))
-    return _svg(_WIDTH, y, axis + body, "Time of each op, forward and backward")
+        axis.append(label_at(x, 10, f"{tick * 1e3:g} ms", "dim", "middle"))
+    return picture(WIDTH, y, axis + body, "Time of each op, forward and backward")
 
 
 def _time_bar(bar: Times, what: str, y: float, scale: float, call: float) -> list[str]:
-    out, x = [], float(_LEFT)
+    out, x = [], float(LEFT)
     parts = {"forward": bar.forward, "backward": bar.backward, "outside": bar.outside}
     for cls, seconds in parts.items():
         if seconds > 0:
@@ -195,7 +223,7 @@ def _time_bar(bar: Times, what: str, y: float, scale: float, call: float) -> lis
                 f" {percent(seconds / call)} %</title></rect>"
             )
             x += seconds * scale
-    return [*out, _text(x + 6, y + 12, f"{percent(bar.total / call)} %", "dim")]
+    return [*out, label_at(x + 6, y + 12, f"{percent(bar.total / call)} %", "dim")]
 
 
 def _ticks(longest: float) -> list[float]:

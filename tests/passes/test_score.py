@@ -1,21 +1,29 @@
-"""Importance: the energy-force sensitivity against its definition, and the baselines."""
+"""Importance: the energy-force sensitivity against its definition, and the pass."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from e3nn import nn as enn
 from e3nn import o3
 
+from irprune.api import CRITERIA
 from irprune.errors import DataError, UsageError
 from irprune.masked import MultipliedInterpreter, read_plan
-from irprune.passes import criteria
+from irprune.passes.criteria import criterion_names
+from irprune.passes.criteria.energy_force import directions, force_term
+from irprune.passes.criteria.structures import structures
 from irprune.passes.score import Score
 from irprune.passmanager import PassContext
-from irprune.slicing import slice_graph
 from tests.handmade import axis, trace, without
 from tests.passes import toy
+
+
+def score(graph, frames, seed=0, progress=lambda *args: None, **options):
+    """The pass's scores and their detail."""
+    context = PassContext(frames=frames, seed=seed, progress=progress)
+    found = Score(**options).run(graph, context).scores
+    return found.values, found.detail
 
 
 @pytest.fixture(scope="module")
@@ -55,36 +63,33 @@ def differences(graph, inputs, h=1e-5):
 def measured(graph):
     """Finite differences on each frame."""
     return [
-        (inputs.n_atoms, *differences(graph, inputs))
-        for inputs in criteria.structures(graph, toy.frames())
+        (inputs.n_atoms, *differences(graph, inputs)) for inputs in structures(graph, toy.frames())
     ]
 
 
 def test_energy_term_is_the_squared_derivative(graph, measured):
-    values, detail = criteria.energy_force(graph, toy.frames(), force_weight=0.0)
+    values, detail = score(graph, toy.frames(), force_weight=0.0)
     expected = np.mean([(e / n) ** 2 for n, e, _ in measured], axis=0)
     assert expected[free(graph)].max() > 1e-4
     np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-12)
-    assert detail == {
-        "structures": 2, "left_out": 0, "max_force": 50.0, "probes": 2, "seed": 0,
+    counted = {k: detail[k] for k in ("criterion", "structures", "left_out", "probes", "seed")}
+    assert counted == {
+        "criterion": "energy-force", "structures": 2, "left_out": 0, "probes": 2, "seed": 0,
     }  # fmt: skip
 
 
 def test_frames_with_large_forces_are_left_out(graph):
-    _, detail = criteria.energy_force(graph, toy.frames(), max_force=1e6)
+    _, detail = score(graph, toy.frames(), max_force=1e6)
     assert (detail["structures"], detail["left_out"]) == (2, 0)
     with pytest.raises(DataError, match=r"^score: all 2 structures have a force above 1e-09 eV/Å"):
-        criteria.energy_force(graph, toy.frames(), max_force=1e-9)
+        score(graph, toy.frames(), max_force=1e-9)
 
 
 def test_force_term_is_unbiased(graph, measured):
     """Over many probes the estimate meets ‖∂F/∂z‖²/3N within three standard errors."""
     exact = np.mean([(f**2).sum(axis=1) / (3 * n) for n, _, f in measured], axis=0)
     runs = np.array(
-        [
-            criteria.energy_force(graph, toy.frames(), energy_weight=0.0, probes=4, seed=s)[0]
-            for s in range(25)
-        ]
+        [score(graph, toy.frames(), energy_weight=0.0, probes=4, seed=s)[0] for s in range(25)]
     )
     scale = exact.max()
     standard_error = runs.std(axis=0, ddof=1) / np.sqrt(len(runs))
@@ -96,48 +101,68 @@ def test_force_term_is_unbiased(graph, measured):
     assert outside.mean() < 0.05
 
 
-def test_force_term_with_all_sign_vectors_is_exact(graph, measured, monkeypatch):
-    """Rows of a Hadamard-like set: averaged over all 2^3N sign vectors nothing is left to chance."""
-    (inputs,) = criteria.structures(graph, toy.frames(1))
+def test_force_term_over_all_sign_vectors_is_exact(graph, measured):
+    """Averaged over all 2^3N sign vectors nothing is left to chance."""
+    (inputs,) = structures(graph, toy.frames(1))
     z = torch.ones(graph.blocks.n_classes, dtype=torch.float64, requires_grad=True)
     _, gradient = energy_and_gradient(graph, inputs, z)
-    every = iter(np.ndindex(*(2,) * 9))
-    monkeypatch.setattr(
-        criteria.torch,
-        "randint",
-        lambda low, high, shape, generator: torch.tensor(next(every)).reshape(shape),
-    )
-    estimate = criteria._force_term(gradient, z, 2**9, None)
+    every = [
+        torch.tensor(v, dtype=torch.float64).reshape(3, 3) * 2 - 1 for v in np.ndindex(*(2,) * 9)
+    ]
     exact = (measured[0][2] ** 2).sum(axis=1)
-    np.testing.assert_allclose(estimate.numpy(), exact, rtol=1e-6, atol=1e-9 * exact.max())
+    estimate = force_term(gradient, z, every).numpy()
+    np.testing.assert_allclose(estimate, exact, rtol=1e-6, atol=1e-9 * exact.max())
+
+
+def test_no_probes_is_the_exact_sum(graph, measured):
+    """probes=0 takes a complete orthonormal basis: no seed changes it."""
+    exact = np.mean([(f**2).sum(axis=1) / (3 * n) for n, _, f in measured], axis=0)
+    first, again = (
+        score(graph, toy.frames(), energy_weight=0.0, probes=0, seed=s)[0] for s in (0, 1)
+    )
+    np.testing.assert_allclose(first, exact, rtol=1e-6, atol=1e-9 * exact.max())
+    np.testing.assert_array_equal(first, again)
+    with pytest.raises(
+        UsageError, match=r"^score: probes must be a number of directions, or 0 for"
+    ):
+        score(graph, toy.frames(), probes=-1)
+
+
+def test_directions_have_the_unit_matrix_as_their_mean_square():
+    for probes in (0, 20_000):
+        like = torch.zeros(2, 3, dtype=torch.float64)
+        v = torch.stack(list(directions(like, probes, torch.Generator().manual_seed(0))))
+        second = torch.einsum("na,nb->ab", v.flatten(1), v.flatten(1)) / len(v)
+        bound = 5 / 20_000**0.5 if probes else 1e-12
+        torch.testing.assert_close(second, torch.eye(6, dtype=second.dtype), rtol=0, atol=bound)
 
 
 def test_weights_add_up(graph):
     frames = toy.frames()
-    energy, _ = criteria.energy_force(graph, frames, force_weight=0.0)
-    force, _ = criteria.energy_force(graph, frames, energy_weight=0.0, seed=3)
-    both, _ = criteria.energy_force(graph, frames, energy_weight=2.0, force_weight=0.5, seed=3)
+    energy, _ = score(graph, frames, force_weight=0.0)
+    force, _ = score(graph, frames, energy_weight=0.0, seed=3)
+    both, _ = score(graph, frames, energy_weight=2.0, force_weight=0.5, seed=3)
     np.testing.assert_allclose(both, 2 * energy + 0.5 * force, rtol=1e-12)
 
 
 def test_isolated_atoms_have_no_force_term(graph):
     alone = toy.frames(1)[0][:1]
-    with_forces, _ = criteria.energy_force(graph, [alone])
-    without_forces, _ = criteria.energy_force(graph, [alone], force_weight=0.0)
+    with_forces, _ = score(graph, [alone])
+    without_forces, _ = score(graph, [alone], force_weight=0.0)
     assert np.array_equal(with_forces, without_forces)
 
 
 def test_seeds_repeat(graph):
     frames = toy.frames()
-    first, again, other = (criteria.energy_force(graph, frames, seed=s)[0] for s in (5, 5, 6))
+    first, again, other = (score(graph, frames, seed=s)[0] for s in (5, 5, 6))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
 def test_progress(graph):
     seen = []
-    criteria.energy_force(graph, toy.frames(), progress=lambda done, n: seen.append((done, n)))
-    assert seen == [(1, 2), (2, 2)]
+    score(graph, toy.frames(), progress=lambda *args: seen.append(args))
+    assert seen == [("score (energy-force)", 1, 2), ("score (energy-force)", 2, 2)]
 
 
 # ---- what z multiplies
@@ -191,83 +216,6 @@ def test_z_multiplies_a_block_once(unscripted):
     assert (at[1] - at[0]).abs().min() > 0
 
 
-# ---- baselines
-
-
-def chain():
-    return trace(
-        lambda self, x: self.b(self.a(x)),
-        {"x": "2x0e+1x1o"},
-        a=o3.Linear("2x0e+1x1o", "4x0e+3x1o"),
-        b=o3.Linear("4x0e+3x1o", "2x0e+2x1o"),
-    )
-
-
-def test_magnitude_by_its_formula(unscripted):
-    g = chain()
-    values = criteria.magnitude(g)
-    a, b = (g.gm.get_submodule(n) for n in "ab")
-    wa = a.weight[:8].reshape(2, 4) / np.sqrt(2)
-    wb = b.weight[:8].reshape(4, 2) / np.sqrt(4)
-    expected = (wa**2).sum(0) + (wb**2).sum(1)
-    np.testing.assert_allclose(values[list(axis(g, "a:0e").groups)], expected.detach(), rtol=1e-12)
-
-
-def test_magnitude_sees_through_normalisation(unscripted):
-    """Slicing changes every stored weight by a fold, and no effective weight of what stays."""
-    g = chain()
-    before = criteria.magnitude(g)[list(axis(g, "a:0e").groups)]
-    small = slice_graph(without(g, {"a:0e": [1, 3], "a:1o": [0]}))
-    after = criteria.magnitude(small)[list(axis(small, "a:0e").groups)]
-    np.testing.assert_allclose(after, before[[0, 2]], rtol=1e-12)
-
-
-def test_magnitude_of_hidden_neurons(unscripted):
-    net = enn.FullyConnectedNet([3, 4, 2], torch.tanh, variance_in=2, variance_out=3)
-    g = trace(lambda self, x: self.net(x), {"x": "3x0e"}, net=net)
-    first, second = (layer.weight.detach() for layer in net.children())
-    expected = (first**2).sum(0) / (3 * 2) + (second**2).sum(1) * 3 / 4
-    values = criteria.magnitude(g)[list(axis(g, "net.hidden0").groups)]
-    np.testing.assert_allclose(values, expected, rtol=1e-12)
-
-
-def test_magnitude_says_nothing_where_no_weights_are(unscripted):
-    """The orders of the harmonics feed a product whose weights come from outside."""
-    g = toy.graph()
-    values = criteria.magnitude(g)
-    assert np.isfinite(values[list(axis(g, "embed:0e").groups)]).all()
-    assert np.isnan(values[list(axis(g, "sh").groups)]).all()
-
-
-def test_activation_by_its_formula(graph):
-    frames = toy.frames()
-    values, detail = criteria.activation(graph, frames, lambda done, total: None)
-    total = np.zeros(3)
-    for inputs in criteria.structures(graph, frames):
-        env = {}
-
-        class Keep(torch.fx.Interpreter):
-            def run_node(self, n, env=env):
-                env[n.name] = super().run_node(n)
-                return env[n.name]
-
-        Keep(graph.gm).run(*inputs.call)
-        gated = env["gate"][:, :3].detach().numpy()
-        total += 2 * (gated**2).mean(axis=0)  # read twice, by both operands of the square
-    name = next(a.name for a in graph.axes() if a.node == "gate" and a.ir == "0e")
-    got = values[list(axis(graph, name).groups)]
-    np.testing.assert_allclose(got, np.sqrt(total / len(frames)), rtol=1e-10)
-    assert detail == {"structures": 2}
-
-
-def test_random(graph):
-    first, again, other = (criteria.random(graph, s) for s in (1, 1, 2))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-    assert first.shape == (graph.blocks.n_classes,)
-    assert 0 <= first.min() < first.max() < 1
-
-
 # ---- the pass
 
 
@@ -275,13 +223,13 @@ def context(**options):
     return PassContext(**options)
 
 
-@pytest.mark.parametrize("by", ["energy-force", "magnitude", "activation", "random"])
+@pytest.mark.parametrize("by", CRITERIA)
 def test_pass_attaches_scores(graph, by):
-    scored = Score(by=by).run(graph, context(frames=toy.frames(), seed=3))
+    scored = Score(by=by).run(graph, context(frames=toy.labelled(), seed=3))
     assert scored.scores.criterion == by
     assert scored.scores.values.shape == (graph.blocks.n_classes,)
     assert graph.scores is None
-    again = Score(by=by).run(graph, context(frames=toy.frames(), seed=3))
+    again = Score(by=by).run(graph, context(frames=toy.labelled(), seed=3))
     np.testing.assert_array_equal(scored.scores.values, again.scores.values)
 
 
@@ -292,13 +240,48 @@ def test_pass_uses_as_many_structures_as_asked(graph):
 
 def test_pass_errors(graph):
     with pytest.raises(UsageError) as caught:
-        Score(by="fisher").run(graph, context())
+        Score(by="fischer").run(graph, context())
     assert str(caught.value) == (
-        "score: unknown criterion 'fisher'; known: energy-force, magnitude, activation, random"
+        "score: unknown criterion 'fischer'; did you mean fisher? (criteria: activation,"
+        " energy-force, fisher, magnitude, random, redundancy, taylor)"
     )
     with pytest.raises(UsageError) as caught:
         Score(by="activation").run(graph.replace(atomistic=None), context())
     assert str(caught.value) == (
         "score{by=activation} runs the model on atoms, but this graph has no elements or cutoff;"
-        " use by=magnitude or by=random"
+        " use by=magnitude, by=redundancy or by=random"
     )
+    with pytest.raises(UsageError, match=r"^score: structures must be 1 or more, got 0$"):
+        Score(structures=0).run(graph, context())
+
+
+def test_the_command_line_knows_every_criterion():
+    assert sorted(CRITERIA) == list(criterion_names())
+
+
+@pytest.mark.parametrize(
+    ("device", "reason"),
+    [
+        ("meta", "its tensors hold no numbers"),
+        ("abacus", "Expected one of cpu"),
+        ("cuda:99", ""),
+    ],
+)
+def test_a_device_that_cannot_be_used_is_refused(graph, device, reason):
+    for where in (Score(device=device), Score()):
+        with pytest.raises(UsageError, match=f"^score: device '{device}' cannot be used: {reason}"):
+            where.run(graph, context(frames=toy.frames(), device=device))
+
+
+def test_the_device_of_the_pass_comes_before_that_of_the_run(graph):
+    found = Score(device="cpu").run(graph, context(frames=toy.frames(), device="meta"))
+    assert np.isfinite(found.scores.values).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("by", ["energy-force", "taylor", "fisher", "activation"])
+def test_scores_on_a_gpu_are_those_on_the_cpu(graph, by):
+    frames = toy.labelled()
+    here, there = (score(graph, frames, by=by, device=d)[0] for d in ("cpu", "cuda"))
+    np.testing.assert_allclose(here, there, rtol=1e-9, atol=1e-12 * np.nanmax(here))

@@ -64,3 +64,13 @@ def frames(n: int = 2) -> list[Atoms]:
     rng = np.random.default_rng(0)
     shape = np.array([[0.0, 0, 0], [1.1, 0, 0], [0.2, 1.0, 0.3]])
     return [Atoms("OHC", positions=shape + 0.1 * rng.standard_normal((3, 3))) for _ in range(n)]
+
+
+def labelled(n: int = 2) -> list[Atoms]:
+    """The frames with energies and forces that are not the potential's."""
+    rng = np.random.default_rng(7)
+    out = frames(n)
+    for atoms in out:
+        atoms.info["REF_energy"] = float(rng.normal())
+        atoms.arrays["REF_forces"] = rng.normal(size=(len(atoms), 3))
+    return out
