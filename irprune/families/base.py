@@ -13,6 +13,7 @@ from irprune.capture import Replacement
 
 if TYPE_CHECKING:
     from irprune.atomistic import Atomistic
+    from irprune.depth import Layer
     from irprune.graph import EquivariantGraph
 
 
@@ -78,6 +79,16 @@ class Family(Protocol):
         """Layer label → node name."""
         ...
 
+    def layers(self, graph: EquivariantGraph) -> Sequence[Layer]:
+        """The message-passing layers, with the numbers that their labels have."""
+        ...
+
+    def renumbered(self, graph: EquivariantGraph, dropped: Sequence[int]) -> EquivariantGraph:
+        """The graph without layers as a smaller model of the family; with ``source`` None where the
+        family has no such model.
+        """
+        ...
+
     def legal(self, graph: EquivariantGraph) -> Legal:
         """The constraints of the config-native target."""
         ...
@@ -96,6 +107,14 @@ class Family(Protocol):
 
     def export_surgery(self, graph: EquivariantGraph, path: Path) -> None:
         """The family's class with replaced submodules."""
+        ...
+
+    def fresh(self, graph: EquivariantGraph, seed: int) -> Loaded:
+        """The family's class of the graph's structure, with new random weights.
+
+        Raises:
+            LegalityError: the config cannot say this structure; names what.
+        """
         ...
 
     def reload_script(self) -> str:

@@ -117,6 +117,10 @@ def sliced_config(graph: EquivariantGraph) -> dict[str, Any]:
     orders = [ir for _, ir in _irreps(root.products._modules["0"].linear.irreps_out)]
     config["hidden_irreps"] = o3.Irreps([(channels, ir) for ir in orders])
     config["max_ell"] = _irreps(root.spherical_harmonics.irreps_out).lmax
+    products = root.products._modules.values()
+    config["correlation"] = [
+        int(p.symmetric_contractions.contractions[0].correlation) for p in products
+    ]
     first = root.interactions._modules["0"]
     config["radial_MLP"] = _widths(config, first)
     if config["edge_irreps"] is not None:

@@ -314,6 +314,12 @@ def _broadcast(x: Tensor, value: Tensor) -> Tensor:
     return x.reshape(*x.shape[:2], *([1] * (value.dim() - 3)), x.shape[2])
 
 
+def up_to(terms: Terms, order: int) -> Terms:
+    """Only the terms of at most ``order`` factors."""
+    u = {nu: t for nu, t in terms.u.items() if nu <= order}
+    return Terms(terms.l, terms.p, u, {nu: terms.w[nu] for nu in u})
+
+
 def without_weights(terms: Terms) -> Terms:
     """The same basis with all weights zero."""
     return Terms(terms.l, terms.p, terms.u, {nu: torch.zeros_like(w) for nu, w in terms.w.items()})

@@ -51,6 +51,32 @@ def native_model(graph: EquivariantGraph) -> nn.Module:
     from irprune.families.mace.family import MaceFamily
     from irprune.families.trace import trace_family
 
+    model = _built(graph)
+    native = trace_family(MaceFamily(), wrap(model, ""))
+    state = placed_state(graph, native, keep_of_native(graph, native))
+    _load(model, state, graph)
+    compare(graph, model, "the native MACE model")
+    return model
+
+
+def fresh_model(graph: EquivariantGraph, seed: int) -> nn.Module:
+    """mace's class of the graph's structure with new random weights; buffers are the graph's.
+
+    Raises:
+        LegalityError, ExactnessError: see ``export_native``.
+    """
+    placed = native_model(graph)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = _built(graph)
+    learned = {name for name, _ in made.named_parameters()}
+    kept = {k: v for k, v in placed.state_dict().items() if k not in learned}
+    made.load_state_dict(made.state_dict() | kept, strict=True)
+    return made
+
+
+def _built(graph: EquivariantGraph) -> nn.Module:
+    """mace's class of the graph's structure, with the weights that mace begins with."""
     if graph.source is None or graph.source.family != "mace":
         raise LegalityError(
             "native:mace needs a graph that was loaded from a MACE checkpoint; use target graph"
@@ -59,10 +85,6 @@ def native_model(graph: EquivariantGraph) -> nn.Module:
     model = build(type(original), sliced_config(graph), graph.gm)
     for own, old in zip(model.interactions, original.interactions, strict=True):  # type: ignore
         own.avg_num_neighbors = float(old.avg_num_neighbors)
-    native = trace_family(MaceFamily(), wrap(model, ""))
-    state = placed_state(graph, native, keep_of_native(graph, native))
-    _load(model, state, graph)
-    compare(graph, model, "the native MACE model")
     return model
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from irprune.capture import Replacement
+from irprune.depth import Layer
 from irprune.families.base import Legal, Loaded
 from irprune.graph import EquivariantGraph
 
@@ -44,6 +45,15 @@ class MaceFamily:
 
         return layer_labels(graph)
 
+    def layers(self, graph: EquivariantGraph) -> Sequence[Layer]:
+        from irprune.families.mace.depth import layers
+
+        return layers(graph)
+
+    def renumbered(self, graph: EquivariantGraph, dropped: Sequence[int]) -> EquivariantGraph:
+        """No MACE class has a layer of which only the readout is left, so this is no MACE any more."""
+        return graph.replace(source=None)
+
     def legal(self, graph: EquivariantGraph) -> Legal:
         from irprune.families.mace.structure import legal
 
@@ -63,6 +73,12 @@ class MaceFamily:
         from irprune.families.mace.surgery import export_surgery
 
         export_surgery(graph, path)
+
+    def fresh(self, graph: EquivariantGraph, seed: int) -> Loaded:
+        from irprune.families.mace.export import fresh_model
+        from irprune.families.mace.load import wrap
+
+        return wrap(fresh_model(graph, seed), "")
 
     def reload_script(self) -> str:
         from irprune.families.mace.reload import SCRIPT

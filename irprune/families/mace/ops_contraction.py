@@ -220,6 +220,14 @@ class SymmetricContraction(OpDef):
         parts = [symmetric.reduce(t, site.where) for t in contraction.read(m)]
         return contraction.assemble(str(m.irreps_in), str(m.irreps_out), parts)
 
+    def limited(self, site: Site, order: int) -> nn.Module | None:
+        m: Any = site.module
+        parts = contraction.read(m)
+        if max(max(t.u) for t in parts) <= order:
+            return m
+        parts = [contraction.up_to(t, order) for t in parts]
+        return contraction.assemble(str(m.irreps_in), str(m.irreps_out), parts)
+
     def polynomial(self, site: Site) -> tuple[PolySpec, Tensor] | None:
         m: Any = site.module
         orders = tuple((ir.l, ir.p) for _, ir in m.irreps_in)

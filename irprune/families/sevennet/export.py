@@ -90,6 +90,28 @@ def native_model(graph: EquivariantGraph) -> tuple[nn.Module, dict[str, Any]]:
     return model, config
 
 
+NOT_FEATURES = ("shift", "scale", "denominator", "coeffs")
+"""Endings of parameters that say how energies, messages and distances are scaled."""
+
+
+def fresh_model(graph: EquivariantGraph, seed: int) -> tuple[nn.Module, dict[str, Any]]:
+    """sevenn's model of the graph's structure with new random weights, and its config.
+
+    Buffers, and what scales energies, messages and distances, are the graph's.
+
+    Raises:
+        LegalityError, ExactnessError: see ``export_native``.
+    """
+    placed, config = native_model(graph)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = build_from_config(copy.deepcopy(config))
+    learned = {k for k, _ in made.named_parameters() if not k.endswith(NOT_FEATURES)}
+    kept = {k: v for k, v in placed.state_dict().items() if k not in learned}
+    made.load_state_dict(made.state_dict() | kept, strict=True)
+    return made, config
+
+
 def _weights(graph: EquivariantGraph, model: nn.Module, shape: Shape) -> dict[str, Tensor]:
     """Every parameter of ``model``, from the graph."""
     layers = Layers.of(graph)

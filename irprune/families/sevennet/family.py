@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from irprune.capture import Replacement
+from irprune.depth import Layer
 from irprune.errors import LegalityError
 from irprune.families.base import Legal, Loaded
 from irprune.functional import message_gather
@@ -48,6 +49,16 @@ class SevenNetFamily:
 
         return layer_labels(graph)
 
+    def layers(self, graph: EquivariantGraph) -> Sequence[Layer]:
+        from irprune.families.sevennet.depth import layers
+
+        return layers(graph)
+
+    def renumbered(self, graph: EquivariantGraph, dropped: Sequence[int]) -> EquivariantGraph:
+        from irprune.families.sevennet.depth import renumbered
+
+        return renumbered(graph, dropped)
+
     def legal(self, graph: EquivariantGraph) -> Legal:
         from irprune.families.sevennet.structure import legal
 
@@ -73,6 +84,13 @@ class SevenNetFamily:
             "SevenNet has no surgery tier: its checkpoints hold a config and weights, and its"
             " loader builds the layers from these; the tiers are native:sevennet and graph"
         )
+
+    def fresh(self, graph: EquivariantGraph, seed: int) -> Loaded:
+        from irprune.families.sevennet.export import fresh_model
+
+        module, config = fresh_model(graph, seed)
+        assert graph.atomistic is not None
+        return Loaded(module, config, graph.atomistic, "")
 
     def reload_script(self) -> str:
         from irprune.families.sevennet.reload import SCRIPT

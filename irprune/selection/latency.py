@@ -1,0 +1,190 @@
+"""Budgets on measured latency: few structures are timed, the others are predicted.
+
+The time of a structure, relative to the original, is close to linear in its FLOPs (kernels of fewer
+channels) above a constant (what does not shrink). A line through the timed structures on both sides
+of the goal says which FLOPs to try next. What is returned has been timed twice.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from irprune.errors import LegalityError
+from irprune.graph import EquivariantGraph
+from irprune.selection.budget import TOLERANCE, Found, Search
+from irprune.selection.pools import Step
+from irprune.selection.structure import describe, irreps_kept
+from irprune.slicing import slice_graph
+
+CANDIDATES = 8
+"""Structures to time at most."""
+FINE = 0.01
+"""How close the FLOPs of a candidate come to what is predicted, relative."""
+
+
+Stopwatch = Callable[[EquivariantGraph, EquivariantGraph, int], Sequence[tuple[float, float]]]
+"""(original, candidate, rounds) → seconds of both in each round, measured in turn."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A structure, and its time over that of the original in each round."""
+
+    found: Found
+    flops: float
+    """Of the original's."""
+    ratios: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.ratios)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        if len(self.ratios) == 1:
+            return self.ratios[0], self.ratios[0]
+        q1, _, q3 = statistics.quantiles(self.ratios, n=4, method="inclusive")
+        return q1, q3
+
+    def __str__(self) -> str:
+        low, high = self.quartiles
+        rounds = f"{len(self.ratios)} round" + "s" * (len(self.ratios) > 1)
+        return f"{self.ratio:.3f} of the time (quartiles {low:.3f} to {high:.3f}, {rounds})"
+
+    def to_json(self) -> dict[str, Any]:
+        low, high = self.quartiles
+        return {
+            "flops": self.flops,
+            "ratio": self.ratio,
+            "q1": low,
+            "q3": high,
+            "ratios": list(self.ratios),
+        }
+
+
+@dataclass
+class LatencySearch:
+    """Structures of one order of removal by their measured time."""
+
+    graph: EquivariantGraph
+    order: Sequence[Step]
+    goal: float
+    """Time over that of the original."""
+    stopwatch: Stopwatch
+    rounds: int
+    original: EquivariantGraph
+    """What times and FLOPs are shares of: the graph itself, or what it came from."""
+    told: Callable[[str, int, int | None], None] = lambda *_: None
+    timed: list[Timed] = field(default_factory=list)
+    sliced: dict[Found, EquivariantGraph] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.total = self.original.stats().flops_per_atom
+        self.sizes = Search(self.graph, lambda s: s.flops_per_atom, 0.0, FINE)
+
+    def find(self) -> Timed:
+        """The structure whose time is the goal, within 2 %, timed again to confirm it.
+
+        Raises:
+            LegalityError: none was found; names the nearest with their times.
+        """
+        forced = [s for s in self.order if s.forced]
+        whole, least = self.sizes.at(forced), self.sizes.at(self.order)
+        if self.goal >= 1.0 and not forced:
+            return self._time(whole)
+        smallest = least.value / self.total
+        for _ in range(CANDIDATES):
+            found = self._candidate(min(max(self.predict(), smallest), whole.value / self.total))
+            if found is None:
+                break
+            here = self._time(found)
+            if self._near(here):
+                again = self._time(found, 2 * self.rounds)
+                if self._near(again):
+                    return again
+                self.timed.remove(here)
+        raise LegalityError(self._none_close(least))
+
+    def _candidate(self, share: float) -> Found | None:
+        """The structure nearest to a share of the FLOPs, among those that may still be the goal."""
+        self.sizes.goal = share * self.total
+        if self.sizes.goal < self.sizes.at([s for s in self.order if s.forced]).value:
+            self.sizes.fewest((), self.order)  # most often close enough
+        near = [f for f in self.sizes.seen.values() if self.sizes.near(f)]
+        if not any(f not in {t.found for t in self.timed} for f in near):
+            self.sizes.solve(self.order)
+        done = {t.found for t in self.timed}
+        low = max((t.flops for t in self.timed if t.ratio <= self.goal), default=-1.0)
+        high = min((t.flops for t in self.timed if t.ratio > self.goal), default=2.0)
+        found = [
+            f
+            for f in self.sizes.seen.values()
+            if f not in done and low < f.value / self.total < high
+        ]
+        return min(found, key=lambda f: abs(f.value - self.sizes.goal), default=None)
+
+    def predict(self) -> float:
+        """The share of the FLOPs at which the time should be the goal."""
+        points = sorted({1.0: 1.0, **{t.flops: t.ratio for t in self.timed}}.items())
+        below = [p for p in points if p[1] <= self.goal]
+        above = [p for p in points if p[1] > self.goal]
+        if len(points) == 1:
+            return self.goal
+        if below and above:
+            pair = (max(below, key=lambda p: p[1]), min(above, key=lambda p: p[1]))
+        elif above:
+            pair = (points[0], points[-1])
+        else:
+            return points[-1][0]
+        (x0, y0), (x1, y1) = pair
+        if y1 <= y0:  # noise: fewer FLOPs were not faster
+            return x0 * self.goal / y0
+        return x0 + (self.goal - y0) * (x1 - x0) / (y1 - y0)
+
+    def _near(self, timed: Timed) -> bool:
+        return abs(timed.ratio - self.goal) <= TOLERANCE * self.goal
+
+    def _time(self, found: Found, rounds: int | None = None) -> Timed:
+        self.told("latency of a candidate", len(self.timed), CANDIDATES)
+        if found not in self.sliced:
+            keep = self.sizes.mask(found.steps)
+            self.sliced[found] = slice_graph(self.graph.replace(keep=keep))
+        pairs = self.stopwatch(self.original, self.sliced[found], rounds or self.rounds)
+        made = Timed(found, found.value / self.total, tuple(b / a for a, b in pairs))
+        self.timed.append(made)
+        return made
+
+    def _none_close(self, least: Found) -> str:
+        below = [t for t in self.timed if t.ratio <= self.goal]
+        above = [t for t in self.timed if t.ratio > self.goal]
+
+        def told(t: Timed) -> str:
+            return f"{t} with {describe(self.graph, self.sizes.mask(t.found.steps))}"
+
+        sides = [max(below, key=lambda t: t.ratio)] if below else []
+        sides += [min(above, key=lambda t: t.ratio)] if above else []
+        listed = " and ".join(told(t) for t in sides)
+        if not below and any(t.found == least for t in above):
+            return (
+                f"select: latency={self.goal:.1%} cannot be met: the smallest legal structure takes"
+                f" {told(next(t for t in above if t.found == least))}"
+            )
+        return (
+            f"select: no structure was measured at {self.goal:.3f} of the time of the original within"
+            f" 2 %, of {len(self.timed)} that were timed: the nearest take {listed}; ask for one of"
+            " these, choose from more kinds of axes, or give more rounds on a quieter machine"
+        )
+
+
+def report(search: LatencySearch, chosen: Timed) -> dict[str, Any]:
+    """What was measured, for the report of a run."""
+    mask = search.sizes.mask(chosen.found.steps)
+    return {
+        "goal": search.goal,
+        **chosen.to_json(),
+        "irreps": irreps_kept(search.graph, mask),
+        "timed": [t.to_json() for t in search.timed],
+    }
