@@ -1,0 +1,113 @@
+"""An experiment as a file: data, arms, budgets and seeds. Needs neither torch nor irprune."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+STARTS = ("pruned", "scratch", "full", "pruned-raw")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which structures: a file of the shared folder, cut into parts by a seed."""
+
+    file: str
+    """Under data/ of the shared folder."""
+    test_file: str = ""
+    """Test on this file instead of a part of ``file``."""
+    train: int = 0
+    """Structures to learn from, the held-out ones included."""
+    test: int = 0
+    valid: float = 0.1
+    """Share of ``train`` that picks the best weights and learning rates."""
+    group: str = ""
+    """Key of info: structures with one value stay on one side."""
+    subset: bool = False
+    """The file has its own test part (info subset: train…, test…)."""
+    elements: tuple[str, ...] = ()
+    """Only structures of these elements alone."""
+    max_atoms: int = 0
+    """Only structures up to this size; 0 takes all."""
+    max_force: float = 50.0
+    """eV/Å; others are left out of all parts."""
+    max_stress: float = 200.0
+    """GPa."""
+    shift: bool = False
+    """Take the per-element difference of reference energies (least squares on ``train``, against the
+    unpruned model) out of the labels."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to get a model."""
+
+    name: str
+    start: str = "pruned"
+    """pruned: sliced from the checkpoint; pruned-raw: the same and not trained; scratch: the structure
+    of ``pruned`` with new weights; full: the checkpoint as it is."""
+    prune: str = ""
+    """Pipeline from the checkpoint to the structure."""
+    model: str = ""
+    """Another checkpoint than the experiment's."""
+    teacher: bool = False
+    """Learn from the checkpoint instead of labels."""
+    lr: tuple[float, ...] = (2e-3,)
+    """The best on held-out structures at the first seed and the smallest budget is taken for all."""
+    steps: tuple[int, ...] = ()
+    """Budgets, where they are not those of the experiment."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of recover, beside those of the experiment."""
+
+    def __post_init__(self) -> None:
+        if self.start not in STARTS:
+            raise ValueError(f"arm {self.name}: start is {', '.join(STARTS)}, got {self.start!r}")
+        if (self.start != "full") != bool(self.prune):
+            raise ValueError(f"arm {self.name}: start {self.start} and prune {self.prune!r}")
+
+    def budgets(self, given: tuple[int, ...]) -> tuple[int, ...]:
+        """Steps to train, of this arm in an experiment with the budgets ``given``."""
+        return (0,) if self.start == "pruned-raw" else self.steps or given
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Arms on one data set, at several budgets and seeds."""
+
+    name: str
+    question: str
+    model: str
+    """A name of benchmarks.problems.MODELS."""
+    data: Data
+    arms: tuple[Arm, ...]
+    steps: tuple[int, ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of recover, for all arms."""
+
+
+def read(path: Path) -> Experiment:
+    """An experiment from YAML.
+
+    Raises:
+        ValueError: a field that does not exist or is missing; names it.
+    """
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    raw["data"] = _made(Data, raw["data"], f"{path.name}: data")
+    raw["arms"] = tuple(_made(Arm, a, f"{path.name}: arm") for a in raw["arms"])
+    return _made(Experiment, {"name": path.stem, **raw}, path.name)
+
+
+def _made(cls: type, values: Mapping[str, Any], where: str) -> Any:
+    known = {f.name for f in fields(cls)}
+    if unknown := sorted(set(values) - known):
+        raise ValueError(f"{where}: no such field: {', '.join(unknown)}; there are {sorted(known)}")
+    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    try:
+        return cls(**plain)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from error

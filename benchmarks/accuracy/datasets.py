@@ -1,0 +1,119 @@
+"""Structures to learn from, to choose by, and to test on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from benchmarks.accuracy.config import Data
+from benchmarks.problems import ROOT
+from irprune.atomistic import Atomistic
+from irprune.data.frames import labels_of, read_frames
+from irprune.evaluate.metrics import GPA_PER_EV_A3
+from irprune.evaluate.potential import Potential
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Disjoint parts of a data set."""
+
+    train: list[Atoms]
+    valid: list[Atoms]
+    test: list[Atoms]
+    left_out: int
+    """Wild structures, and such with elements that the model does not know."""
+
+
+def parts(data: Data, atomistic: Atomistic, seed: int) -> Parts:
+    """The test part is the same for all seeds; what is learned from is drawn by the seed."""
+    shared = Path(os.environ.get("IRPRUNE_SHARED", ROOT.parent / "shared"))
+    frames = read_frames(shared / "data" / data.file)
+    calm = [a for a in frames if _usable(a, data, atomistic)]
+    fixed, drawn = np.random.default_rng(12345), np.random.default_rng(seed)
+    if data.test_file:
+        others = read_frames(shared / "data" / data.test_file)
+        test = [a for a in others if _usable(a, data, atomistic)]
+        test, rest = [test[i] for i in fixed.permutation(len(test))[: data.test]], calm
+    elif data.subset:
+        test = [a for a in calm if str(a.info["subset"]).startswith("test")]
+        rest = [a for a in calm if str(a.info["subset"]).startswith("train")]
+        test = [test[i] for i in fixed.permutation(len(test))[: data.test]]
+    else:
+        test, rest = _cut(calm, data.test, data.group, fixed)
+    chosen, _ = _cut(rest, data.train, data.group, drawn)
+    valid, train = _cut(chosen, round(data.valid * data.train), data.group, drawn)
+    return Parts(train, valid, test, len(frames) - len(calm))
+
+
+def _cut(
+    frames: Sequence[Atoms], n: int, group: str, rng: np.random.Generator
+) -> tuple[list[Atoms], list[Atoms]]:
+    """At least n structures in whole groups, and the rest."""
+    keys = [str(a.info[group]) if group else str(i) for i, a in enumerate(frames)]
+    names = sorted(set(keys), key=keys.index)
+    members: dict[str, list[int]] = {k: [] for k in names}
+    for i, k in enumerate(keys):
+        members[k].append(i)
+    first: list[int] = []
+    for k in rng.permutation(len(names)):
+        if len(first) >= n:
+            break
+        first += members[names[int(k)]]
+    inside = set(first)
+    return [frames[i] for i in first], [a for i, a in enumerate(frames) if i not in inside]
+
+
+def _usable(atoms: Atoms, data: Data, atomistic: Atomistic) -> bool:
+    if data.max_atoms and len(atoms) > data.max_atoms:
+        return False
+    if data.elements and not set(atoms.get_chemical_symbols()) <= set(data.elements):
+        return False
+    if not set(atoms.numbers.tolist()) <= set(atomistic.atomic_numbers):
+        return False
+    found = labels_of(atoms)
+    if found.forces is not None and np.abs(found.forces).max(initial=0.0) > data.max_force:
+        return False
+    stress = 0.0 if found.stress is None else float(np.abs(found.stress).max()) * GPA_PER_EV_A3
+    return stress <= data.max_stress and found.energy is not None
+
+
+def shifted(found: Parts, model: Potential) -> tuple[Parts, dict[str, float]]:
+    """Parts whose energies have the reference energies of the model, and the shifts (eV per atom).
+
+    Fitted on what is learned from: least squares of label − model by the numbers of atoms.
+    """
+    learned = [*found.train, *found.valid]
+    elements = sorted({int(z) for a in learned for z in a.numbers})
+    counts = np.array([[np.sum(a.numbers == z) for z in elements] for a in learned], float)
+    apart = np.array([labels_of(a).energy - _energy(model, a) for a in learned])  # type: ignore
+    shift = np.linalg.lstsq(counts, apart, rcond=None)[0]
+    by_element = dict(zip(elements, shift.tolist(), strict=True))
+    moved = Parts(
+        *([_moved(a, by_element) for a in part] for part in (found.train, found.valid, found.test)),
+        left_out=found.left_out,
+    )
+    return moved, {str(z): round(v, 6) for z, v in by_element.items()}
+
+
+def _energy(model: Potential, atoms: Atoms) -> float:
+    return float(model.evaluate(model.collate([atoms]), forces=False).energy)
+
+
+def _moved(atoms: Atoms, shift: dict[int, float]) -> Atoms:
+    """A copy with plain labels and another energy."""
+    found = labels_of(atoms)
+    out = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    assert found.energy is not None
+    energy = found.energy - sum(shift.get(int(z), 0.0) for z in atoms.numbers)
+    results = {"energy": energy, "forces": found.forces, "stress": found.stress}
+    if found.stress is not None:
+        s = found.stress
+        results["stress"] = np.array([s[0, 0], s[1, 1], s[2, 2], s[1, 2], s[0, 2], s[0, 1]])
+    out.calc = SinglePointCalculator(out, **{k: v for k, v in results.items() if v is not None})
+    return out

@@ -1,0 +1,94 @@
+"""Tables and pictures of an experiment: mean and spread over seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ERRORS = {
+    "force_mae_ev_per_a": ("forces, meV/Å", 1e3),
+    "energy_mae_ev_per_atom": ("energy, meV/atom", 1e3),
+    "stress_mae_gpa": ("stress, GPa", 1.0),
+}
+
+
+def rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per arm and budget: compute, and mean and standard deviation of each error."""
+    groups: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    for r in result["results"]:
+        groups.setdefault((r["arm"], r["steps"]), []).append(r)
+    out = []
+    for (arm, steps), found in groups.items():
+        row: dict[str, Any] = {"arm": arm, "steps": steps, "seeds": len(found)}
+        row["flops"] = statistics.mean(f["flops"] for f in found)
+        row["params"] = round(statistics.mean(f["params"] for f in found))
+        for key in ERRORS:
+            values = [f["test"][key] for f in found if f["test"][key] is not None]
+            if values:
+                spread = statistics.stdev(values) if len(values) > 1 else None
+                row[key] = (statistics.mean(values), spread)
+        out.append(row)
+    return out
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Markdown."""
+    found = rows(result)
+    shown = [k for k in ERRORS if any(k in r for r in found)]
+    heads = [
+        "arm",
+        "parameters",
+        "steps",
+        "training, TFLOP",
+        "seeds",
+        *(ERRORS[k][0] for k in shown),
+    ]
+    lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
+    for r in found:
+        cells = [r["arm"], f"{r['params']:,}", str(r["steps"]), f"{r['flops'] / 1e12:.3g}",
+                 str(r["seeds"])]  # fmt: skip
+        for k in shown:
+            mean, spread = r.get(k, (None, None))
+            scale = ERRORS[k][1]
+            text = "" if mean is None else f"{mean * scale:.3g}"
+            cells.append(text + ("" if spread is None else f" ± {spread * scale:.2g}"))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plot(result: Mapping[str, Any], path: Path) -> None:
+    """Errors against training compute, every seed a dot, means joined."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    found = rows(result)
+    shown = [k for k in ERRORS if any(k in r for r in found)]
+    if not found or not shown:
+        return
+    figure, axes = pyplot.subplots(1, len(shown), figsize=(5 * len(shown), 4), squeeze=False)
+    for axis, key in zip(axes[0], shown, strict=True):
+        label, scale = ERRORS[key]
+        for i, arm in enumerate(dict.fromkeys(r["arm"] for r in found)):
+            own = sorted(
+                (r for r in found if r["arm"] == arm and key in r), key=lambda r: r["flops"]
+            )
+            color = f"C{i % 10}"
+            x, y = [r["flops"] / 1e12 for r in own], [r[key][0] * scale for r in own]
+            if x and max(x) > 0:
+                axis.plot(x, y, "-", color=color, label=arm)
+                dots = [r for r in result["results"] if r["arm"] == arm]
+                axis.plot([r["flops"] / 1e12 for r in dots], [r["test"][key] * scale for r in dots],
+                          ".", color=color)  # fmt: skip
+            elif y:
+                axis.axhline(y[0], color=color, linestyle="--", label=arm)
+        axis.set(xscale="log", yscale="log", xlabel="training, TFLOP", ylabel=f"error of {label}")
+        axis.legend(fontsize=7)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for suffix in (".svg", ".png"):
+        figure.savefig(path.with_name(path.name + suffix), dpi=110)
+    pyplot.close(figure)

@@ -1,0 +1,157 @@
+"""Runs an experiment, part by part: python -m benchmarks.accuracy.run CONFIG.yaml -o out/accuracy.
+
+What is in the folder is not done again, and a part that was killed goes on where it stood.
+Checkpoints of MACE are pickles and are loaded as such: run this on checkpoints that you trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.accuracy.config import Arm, Experiment, read
+from benchmarks.accuracy.report import plot, table
+from benchmarks.files import read_json, write_json
+from benchmarks.problems import ROOT
+
+
+def part(folder: Path, arm: Arm, steps: int, seed: int, lr: float) -> Path:
+    """Where one measurement lies."""
+    safe = arm.name.replace(" ", "-").replace("/", "-")
+    return folder / f"{safe}-{steps}-{seed}-{lr:g}.json"
+
+
+def jobs_of(
+    experiment: Experiment, folder: Path, seeds: tuple[int, ...]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What tunes learning rates, and what is measured with the rates that are known by now."""
+    tune, rest = [], []
+    for arm in experiment.arms:
+        budgets = arm.budgets(experiment.steps)
+        first = (min(budgets), experiment.seeds[0])
+        tried = [part(folder, arm, *first, lr) for lr in arm.lr]
+        if len(arm.lr) > 1:
+            tune += [_job(arm, *first, lr, p) for lr, p in zip(arm.lr, tried, strict=True)]
+        losses = [(read_json(p) or {}).get("valid_loss") for p in tried]
+        if len(arm.lr) > 1 and None in losses:
+            continue
+        best = (
+            arm.lr[min(range(len(losses)), key=losses.__getitem__)]
+            if len(losses) > 1
+            else arm.lr[0]
+        )
+        for steps in budgets:
+            for seed in seeds:
+                rest.append(_job(arm, steps, seed, best, part(folder, arm, steps, seed, best)))
+    return tune, rest
+
+
+def _job(arm: Arm, steps: int, seed: int, lr: float, path: Path) -> dict[str, Any]:
+    return {"arm": arm.name, "steps": steps, "seed": seed, "lr": lr, "output": str(path)}
+
+
+def do(jobs: list[dict[str, Any]], config: Path, processes: int, deadline: float) -> bool:
+    """Runs what is not there, several processes with one thread each; whether all is there."""
+    left = [j for j in jobs if not Path(j["output"]).is_file()]
+    done = len(jobs) - len(left)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+    def one(job: dict[str, Any]) -> int:
+        if time.monotonic() > deadline:
+            return -1
+        with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+            path = Path(folder) / "job.json"
+            write_json(path, {**job, "config": str(config), "threads": 1})
+            command = [
+                sys.executable,
+                "-W",
+                "ignore",
+                "-m",
+                "benchmarks.accuracy.worker",
+                str(path),
+            ]
+            began = time.monotonic()
+            code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+        print(f"  {Path(job['output']).stem}: {time.monotonic() - began:.0f} s"
+              + (f", exit code {code}" if code else ""), file=sys.stderr, flush=True)  # fmt: skip
+        return code
+
+    print(f"{done} of {len(jobs)} parts are there", file=sys.stderr, flush=True)
+    with ThreadPoolExecutor(processes) as pool:
+        codes = list(pool.map(one, left))
+    if any(code > 0 for code in codes):
+        raise SystemExit("a part failed; see above")
+    return -1 not in codes
+
+
+def told(experiment: Experiment, seeds: tuple[int, ...]) -> str:
+    """What is about to be spent."""
+    budgets = {a.name: a.budgets(experiment.steps) for a in experiment.arms}
+    total = sum(map(sum, budgets.values())) * len(seeds)
+    total += sum(len(a.lr) * min(budgets[a.name]) for a in experiment.arms if len(a.lr) > 1)
+    return (
+        f"{experiment.name}: {len(budgets)} arms, seeds {list(seeds)}, at most {total} steps of"
+        f" {experiment.settings.get('batch', 8)} structures"
+    )
+
+
+def gather(experiment: Experiment, folder: Path, command: str) -> dict[str, Any]:
+    """The result: everything in the folder that belongs to the experiment."""
+    _, jobs = jobs_of(experiment, folder, experiment.seeds)
+    found = [read_json(Path(j["output"])) for j in jobs]
+    return {
+        **machine.stamp(f"accuracy/{experiment.name}", command),
+        "question": experiment.question,
+        "model": experiment.model,
+        "data": vars(experiment.data),
+        "settings": dict(experiment.settings),
+        "arms": [{**vars(a), "settings": dict(a.settings)} for a in experiment.arms],
+        "results": [r for r in found if r],
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy.run", description=__doc__)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--seeds", help="some of those of the config, such as 0")
+    parser.add_argument("--jobs", type=int, default=machine.cores(), help="processes at once")
+    parser.add_argument("--minutes", type=float, default=1e9, help="start nothing after that")
+    parser.add_argument("--plan", action="store_true", help="print the cost and stop")
+    parser.add_argument("--gather", action="store_true", help="only gather what was measured")
+    options = parser.parse_args()
+    experiment = read(options.config)
+    seeds = tuple(int(s) for s in options.seeds.split(",")) if options.seeds else experiment.seeds
+    folder = options.output.resolve() / experiment.name
+    print(told(experiment, seeds), file=sys.stderr)
+    if options.plan:
+        return
+    deadline = time.monotonic() + 60 * options.minutes
+    if not options.gather:
+        tune, _ = jobs_of(experiment, folder, seeds)
+        if do(tune, options.config.resolve(), options.jobs, deadline):
+            do(
+                jobs_of(experiment, folder, seeds)[1],
+                options.config.resolve(),
+                options.jobs,
+                deadline,
+            )
+    command = f"python -m benchmarks.accuracy.run {options.config.name}"
+    result = gather(experiment, folder, command)
+    path = folder.with_suffix(".json")
+    write_json(path, result)
+    plot(result, path.with_suffix(""))
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()

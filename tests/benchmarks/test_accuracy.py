@@ -1,0 +1,168 @@
+"""Experiments of accuracy: what files may say, how data are cut, which rates win, what is shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from ase.build import bulk
+from ase.io import write
+
+from benchmarks.accuracy import cost
+from benchmarks.accuracy.config import Arm, Data, read
+from benchmarks.accuracy.datasets import parts, shifted
+from benchmarks.accuracy.report import plot, rows, table
+from benchmarks.accuracy.run import gather, jobs_of, part
+from benchmarks.problems import MODELS
+from irprune.data.frames import labels_of
+from irprune.evaluate.potential import Potential
+from irprune.pipeline import Pipeline
+from irprune.recover.settings import Settings
+from tests.toys import TOY, Toy
+
+CONFIGS = sorted((Path(__file__).parents[2] / "benchmarks/accuracy/configs").glob("*.yaml"))
+SMALL = {
+    "question": "?",
+    "model": "7net-0",
+    "data": {"file": "a.extxyz", "train": 8, "test": 4},
+    "steps": [10, 20],
+    "arms": [
+        {"name": "pruned", "prune": "score{by=magnitude},select{keep=0.5},slice"},
+        {"name": "scratch", "start": "scratch", "lr": [0.1, 0.2, 0.3],
+         "prune": "score{by=magnitude},select{keep=0.5},slice"},
+        {"name": "checkpoint", "start": "full", "steps": [0]},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_the_experiments_can_be_run(path):
+    experiment = read(path)
+    assert experiment.model in MODELS
+    names = [a.name for a in experiment.arms]
+    assert len(set(names)) == len(names)
+    for arm in experiment.arms:
+        assert arm.model in ("", *MODELS)
+        Settings(**{**experiment.settings, **arm.settings}).check()
+        if arm.prune:
+            Pipeline.parse(arm.prune).check({"irreps"})
+
+
+def experiment_of(folder: Path, **changes):
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump({**SMALL, **changes}))
+    return read(path)
+
+
+def test_unknown_fields_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"small\.yaml: no such field: colour"):
+        experiment_of(tmp_path, colour="red")
+    with pytest.raises(ValueError, match=r"small\.yaml: arm: no such field: lrs"):
+        experiment_of(tmp_path, arms=[{"name": "a", "lrs": [1]}])
+    with pytest.raises(ValueError, match="arm a: start is pruned, scratch"):
+        Arm("a", start="new")
+    with pytest.raises(ValueError, match="arm a: start full and prune 'slice'"):
+        Arm("a", start="full", prune="slice")
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """Forty structures of two elements in ten groups, two of them wild."""
+    frames = []
+    for i in range(40):
+        atoms = bulk("Cu", cubic=True)
+        atoms.symbols[: i % 4] = "O"
+        atoms.rattle(0.05, seed=i)
+        atoms.info.update(REF_energy=float(i), trajectory=i // 4, number=i)
+        atoms.arrays["REF_forces"] = np.full((4, 3), 99.0 if i in (3, 17) else 0.1)
+        frames.append(atoms)
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data" / "a.extxyz", frames)
+    monkeypatch.setenv("IRPRUNE_SHARED", str(tmp_path))
+    return "a.extxyz"
+
+
+def numbers(frames):
+    return {a.info["number"] for a in frames}
+
+
+def test_parts_are_disjoint_and_the_test_part_is_one_for_all_seeds(data):
+    given = Data(data, train=20, test=8, group="trajectory")
+    found = [parts(given, TOY, seed) for seed in (0, 0, 1)]
+    assert numbers(found[0].train) == numbers(found[1].train) != numbers(found[2].train)
+    assert numbers(found[0].test) == numbers(found[2].test)
+    for p in found:
+        assert p.left_out == 2
+        groups = [{a.info["trajectory"] for a in x} for x in (p.train, p.valid, p.test)]
+        assert not groups[0] & groups[1]
+        assert not (groups[0] | groups[1]) & groups[2]
+        assert len(p.test) >= 8
+        assert len(p.valid) >= 2
+        assert len(p.train) + len(p.valid) >= 20
+
+
+def test_elements_and_sizes_can_be_chosen(data):
+    chosen = parts(Data(data, train=4, test=2, elements=("Cu",)), TOY, 0)
+    assert all(set(a.get_chemical_symbols()) == {"Cu"} for a in (*chosen.train, *chosen.test))
+    with pytest.raises(IndexError):
+        parts(Data(data, train=4, test=2, max_atoms=3), TOY, 0).test[0]
+
+
+def test_reference_energies_are_taken_out(data):
+    model = Potential(Toy(), TOY)
+    found = parts(Data(data, train=25, test=8), TOY, 0)
+    for atoms in (*found.train, *found.valid, *found.test):
+        own = float(model.evaluate(model.collate([atoms]), forces=False).energy)
+        atoms.info["REF_energy"] = (
+            own + 2.5 * sum(atoms.numbers == 8) - 1.5 * sum(atoms.numbers == 29)
+        )
+    moved, shifts = shifted(found, model)
+    assert shifts == {"8": pytest.approx(2.5), "29": pytest.approx(-1.5)}
+    for atoms in moved.test:
+        own = float(model.evaluate(model.collate([atoms]), forces=False).energy)
+        assert labels_of(atoms).energy == pytest.approx(own, abs=1e-5)
+        assert labels_of(atoms).forces == pytest.approx(np.full((4, 3), 0.1))
+
+
+def test_the_best_rate_is_taken_and_the_result_is_gathered(tmp_path):
+    experiment = experiment_of(tmp_path)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    tune, rest = jobs_of(experiment, folder, (0, 1, 2))
+    assert [(j["arm"], j["steps"], j["seed"], j["lr"]) for j in tune] == [
+        ("scratch", 10, 0, lr) for lr in (0.1, 0.2, 0.3)
+    ]
+    assert {j["arm"] for j in rest} == {"pruned", "checkpoint"}  # rates of scratch are not known
+    for job, loss in zip(tune, (3.0, 1.0, 2.0), strict=True):
+        Path(job["output"]).write_text(json.dumps({"valid_loss": loss}))
+    _, rest = jobs_of(experiment, folder, (0, 1))
+    assert {j["lr"] for j in rest if j["arm"] == "scratch"} == {0.2}
+    assert len(rest) == 2 * (2 + 2 + 1)
+    for job in rest:
+        test = {"force_mae_ev_per_a": 0.1 + 0.02 * job["seed"], "energy_mae_ev_per_atom": 0.01,
+                "stress_mae_gpa": None}  # fmt: skip
+        Path(job["output"]).write_text(json.dumps(
+            {"arm": job["arm"], "steps": job["steps"], "seed": job["seed"], "params": 1000,
+             "flops": 1e12 * job["steps"], "test": test, "valid_loss": 1.0}))  # fmt: skip
+    assert part(folder, experiment.arms[1], 10, 0, 0.2).is_file()
+    result = gather(experiment, folder, "command")
+    (row,) = (r for r in rows(result) if r["arm"] == "scratch" and r["steps"] == 20)
+    assert row["seeds"] == 2
+    assert row["force_mae_ev_per_a"] == pytest.approx((0.11, 0.01 * 2**0.5))
+    assert row["flops"] == 2e13
+    text = table(result).splitlines()
+    assert text[0].startswith(
+        "| arm | parameters | steps | training, TFLOP | seeds | forces, meV/Å |"
+    )
+    assert "| scratch | 1,000 | 20 | 20 | 2 | 110 ± 14 | 10 ± 0 |" in text
+    plot(result, tmp_path / "picture")
+    assert (tmp_path / "picture.svg").read_text().count("scratch") >= 1
+
+
+def test_what_is_counted():
+    assert cost.training(10.0, 5.0, 2) == 9 * 10 * 5 * 2
+    assert cost.labelling(10.0, 5.0) == 150
+    assert cost.scoring(10.0, 5.0, probes=2) == (3 + 3 * 6) * 50
