@@ -6,7 +6,7 @@ Nothing here knows a family or a pass: models come in through ``irprune.families
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from irprune.graph import EquivariantGraph
 
 TARGETS = ("auto", "native:mace", "native:sevennet", "surgery", "graph")
-CRITERIA = ("energy-force", "magnitude", "activation", "random")
+CRITERIA = (
+    "energy-force", "taylor", "fisher", "activation", "magnitude", "redundancy", "random",
+)  # fmt: skip
 PipelineLike = Pipeline | Pass | str | Path | Iterable[Pass]
 
 
@@ -85,6 +87,7 @@ def run_reported(
     dtype: str | None = None,
     output: str | Path | None = None,
     teacher: EquivariantGraph | None = None,
+    stopwatch: Callable[[Any, Any, int], Sequence[tuple[float, float]]] | None = None,
     progress: Progress = no_progress,
     print_after: bool | Collection[str] = False,
     verify_each: bool = False,
@@ -112,6 +115,7 @@ def run_reported(
         progress=progress,
         verify=lambda g: verify_step(g, data, seed),
         teacher=graph if teacher is None else teacher,
+        stopwatch=stopwatch,
     )
     return run_pipeline(
         Pipeline.of(pipeline),
@@ -131,16 +135,21 @@ def prune_pipeline(
     criterion: str | None = None,
     recover: int = 0,
     verify: bool = True,
+    steps: int = 1,
+    **select: Any,
 ) -> Pipeline:
     """The pipeline that ``irprune prune`` runs.
 
     Args:
         keep: fraction of blocks to keep, in (0, 1].
         to: irreps to prune to, such as ``64x0e``.
-        budget: ``params=P%`` or ``flops=P%`` of the original.
+        budget: ``params=P%``, ``flops=P%`` or ``latency=P%`` of the original.
         criterion: one of ``CRITERIA``; default ``energy-force``, or ``magnitude`` with ``to``.
         recover: distillation steps after slicing; 0 for none.
         verify: check what was sliced, before anything is trained.
+        steps: reach the goal in so many rounds of score, select, slice and recover. Every round keeps
+            the same share of what the one before left.
+        select: other options of the pass ``select``, such as ``align=8``.
 
     Raises:
         UsageError: none or several of keep, to and budget, or a value out of range.
@@ -158,18 +167,46 @@ def prune_pipeline(
         criterion = "energy-force" if to is None else "magnitude"
     if criterion not in CRITERIA:
         raise UsageError(f"unknown criterion {criterion!r}; known are {', '.join(CRITERIA)}")
-    if budget is not None:
-        select = f"select{{{_budget(budget)}}}"
-    elif to is not None:
+    if steps < 1:
+        raise UsageError(f"steps must be a number of rounds, 1 or more, got {steps}")
+    if steps > 1 and to is not None:
+        raise UsageError(
+            f"to={to} is one structure, which steps={steps} cannot lead to by shares; give keep or a"
+            " budget with steps"
+        )
+    more = "".join(f",{k.replace('_', '-')}={_value(v)}" for k, v in select.items())
+    if to is not None:
         from irprune.irreps import IrrepsType
 
         parts = "|".join(IrrepsType.parse(part).irreps for part in to.split("|"))
-        select = f"select{{to={format_value(parts, str)}}}"
+        goals = [f"to={format_value(parts, str)}"]
     else:
-        select = f"select{{keep={keep!r}}}"
+        goals = [_share(keep, budget, n / steps) for n in range(1, steps + 1)]
+        more += ",of-original=true" if steps > 1 else ""
     tail = ",verify" if verify else ""
     tail += f",recover{{steps={recover}}}" if recover else ""
-    return Pipeline.parse(f"score{{by={criterion}}},{select},slice,rewrite-tp{tail}")
+    return Pipeline.parse(
+        ",".join(
+            f"score{{by={criterion}}},select{{{goal}{more}}},slice,rewrite-tp{tail}"
+            for goal in goals
+        )
+    )
+
+
+def _value(value: Any) -> str:
+    """A value as pipeline text."""
+    return format_value(value, tuple[str, ...] if isinstance(value, list | tuple) else type(value))
+
+
+def _share(keep: float | None, budget: str | None, power: float) -> str:
+    """The goal of a round as an option of select: the whole goal to a power, exact at 1."""
+    if budget is None:
+        assert keep is not None
+        return f"keep={keep if power == 1 else round(keep**power, 6)!r}"
+    quantity, _, share = _budget(budget).partition("=")
+    if power == 1:
+        return f"{quantity}={share}"
+    return f"{quantity}={100 * (float(share[:-1]) / 100) ** power:.6g}%"
 
 
 EXACT = (
@@ -230,8 +267,10 @@ def _budget(text: str) -> str:
         UsageError: another quantity, or a share that is not in (0, 100].
     """
     quantity, _, share = text.partition("=")
-    if quantity not in ("params", "flops") or not share:
-        raise UsageError(f"a budget is params=P% or flops=P%, such as params=50%, got {text!r}")
+    if quantity not in ("params", "flops", "latency") or not share:
+        raise UsageError(
+            f"a budget is params=P%, flops=P% or latency=P%, such as params=50%, got {text!r}"
+        )
     try:
         percent = float(share.removesuffix("%"))
     except ValueError:
@@ -251,11 +290,20 @@ def prune(
     criterion: str | None = None,
     recover: int = 0,
     verify: bool = True,
+    steps: int = 1,
+    select: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> EquivariantGraph:
-    """``run`` with the pipeline of ``prune_pipeline``."""
+    """``run`` with the pipeline of ``prune_pipeline``; ``select``: other options of that pass."""
     pipeline = prune_pipeline(
-        keep=keep, to=to, budget=budget, criterion=criterion, recover=recover, verify=verify
+        keep=keep,
+        to=to,
+        budget=budget,
+        criterion=criterion,
+        recover=recover,
+        verify=verify,
+        steps=steps,
+        **(select or {}),
     )
     return run(pipeline, graph, data, **options)
 

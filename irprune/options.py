@@ -7,10 +7,14 @@ dataclass field, so that ``parse`` after ``print`` is the identity.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
+import inspect
+import itertools
 import json
 import re
+import textwrap
 import types
 import typing
 from typing import Any, Literal, Union
@@ -63,6 +67,24 @@ def options_of(cls: Any) -> tuple[Option, ...]:
         name = f.name.rstrip("_").replace("_", "-")
         out.append(Option(name, f.name, hints[f.name], default, f.metadata.get("help", "")))
     return tuple(out)
+
+
+def help_of(cls: type) -> dict[str, str]:
+    """Field → the text below it in the source of the class and its bases, in one line."""
+    out: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if dataclasses.is_dataclass(base):
+            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+            assert isinstance(body, ast.ClassDef)
+            for field, text in itertools.pairwise(body.body):
+                if (
+                    isinstance(field, ast.AnnAssign)
+                    and isinstance(field.target, ast.Name)
+                    and isinstance(text, ast.Expr)
+                    and isinstance(text.value, ast.Constant)
+                ):
+                    out[field.target.id] = " ".join(str(text.value.value).split())
+    return out
 
 
 def alternatives(kind: Any) -> tuple[Any, ...]:

@@ -227,10 +227,12 @@ def payload_keys(file: str, variable: str = "payload") -> set[str]:
     from irprune.evaluate.metrics import Metrics
     from irprune.profile.model import Profile
     from irprune.profile.peaks import Peaks
+    from irprune.recover.result import TrainResult
 
     stars = {
         "sizes": set(sizes(_Sizes())),
         "first": {f.name for f in dataclasses.fields(Metrics)},
+        "result.to_json": {f.name for f in dataclasses.fields(TrainResult)},
         "found.to_json": set(
             Profile(1, 1, 1, "float32", Peaks(1.0, 1.0), (), 1.0, 1.0, 1.0).to_json()
         ),

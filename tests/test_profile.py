@@ -15,7 +15,7 @@ from ase.io import write
 import irprune
 from irprune import api
 from irprune.cli import main as cli
-from irprune.cli.profile import repeated
+from irprune.data.generate import repeated
 from irprune.errors import UsageError
 from irprune.evaluate.potential import Potential
 from irprune.profile.compare import Comparison, compare, in_turn

@@ -78,17 +78,25 @@ class Session:
             ) from error
 
     def frames(
-        self, path: str, atomistic: Any = None, need_labels: Sequence[str] = ()
-    ) -> list[Any]:
+        self,
+        path: str,
+        atomistic: Any = None,
+        need_labels: Sequence[str] = (),
+        keys: str | None = None,
+    ) -> Sequence[Any]:
         """The structures of a data file, checked against what the model knows.
+
+        ``keys`` names the user's own keys of labels, as ``energy=KEY,forces=KEY``.
 
         Raises:
             DataError: it cannot be read or used.
         """
         from irprune.data.frames import check_frames, read_frames
+        from irprune.data.views import Keyed, parse_keys
 
         try:
             frames = read_frames(path)
+            frames = frames if keys is None else Keyed(frames, parse_keys(keys))
             check_frames(frames, atomistic, need_labels)
             return frames
         except IrpruneError:
@@ -194,6 +202,14 @@ def common_options(function: F) -> F:
         return function(session, **kwargs)
 
     return wrapper  # type: ignore[return-value]
+
+
+keys_option = click.option(
+    "--keys",
+    metavar="LABEL=KEY,…",
+    help="Keys of labels in the data, such as energy=my_energy,forces=my_forces.",
+)
+"""Of the verbs that read labels."""
 
 
 def existing_file(path: str | None, what: str) -> Path | None:

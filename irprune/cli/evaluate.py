@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from irprune.cli.common import Session, common_options, existing_file
+from irprune.cli.common import Session, common_options, existing_file, keys_option
 from irprune.cli.results import compiled_json, print_compiled, sizes
 from irprune.report.model import Report, Row
 
@@ -25,6 +25,7 @@ _ROWS = (
 @click.argument("model")
 @click.option("--data", required=True, metavar="FILE", help="Structures that ASE reads.")
 @click.option("--reference", metavar="MODEL2", help="Compare with this model as well.")
+@keys_option
 @click.option("--head", help="The head of models that have several.")
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
 @common_options
@@ -33,6 +34,7 @@ def command(
     model: str,
     data: str,
     reference: str | None,
+    keys: str | None,
     head: str | None,
     batch_size: int,
 ) -> int:
@@ -48,7 +50,7 @@ def command(
     existing_file(data, "the data file")
     graph = session.load(model)
     other_graph = None if reference is None else session.load(reference)
-    frames = session.frames(data, graph.atomistic)
+    frames = session.frames(data, graph.atomistic, keys=keys)
     labelled = any(labels_of(a).has(n) for a in frames for n in LABELS)
     ours = _potential(session, graph, head)
     theirs = None if other_graph is None else _potential(session, other_graph, head)

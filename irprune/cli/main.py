@@ -22,6 +22,8 @@ VERBS = (
     "optimize",
     "profile",
     "run",
+    "recover",
+    "generate",
     "evaluate",
     "verify",
     "export",

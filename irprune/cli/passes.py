@@ -14,7 +14,7 @@ from irprune.cli.common import Session, common_options
 @common_options
 def command(session: Session) -> None:
     """List all passes with their options and what they claim about exactness."""
-    from irprune.options import describe, format_value, options_of
+    from irprune.options import describe, format_value, help_of, options_of
     from irprune.passbase import all_passes
 
     rows: list[dict[str, Any]] = []
@@ -22,13 +22,14 @@ def command(session: Session) -> None:
         if isinstance(cls, Exception):
             rows.append({"name": name, "error": str(cls)})
             continue
+        help_texts = help_of(cls)
         options = [
             {
                 "name": o.name,
                 "type": describe(o.kind),
                 "default": None if o.required else format_value(o.default, o.kind),
                 "required": o.required,
-                "help": o.help,
+                "help": o.help or help_texts.get(o.field, ""),
             }
             for o in options_of(cls)
         ]

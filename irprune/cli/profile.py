@@ -50,6 +50,7 @@ def command(
     import torch
 
     from irprune.cli.profile_report import build_report, print_profile
+    from irprune.data.generate import repeated
     from irprune.files import check_writable
 
     existing_file(data, "the data file")
@@ -139,15 +140,3 @@ def crystal(names: Sequence[str], graphs: Sequence[Any]) -> Atoms:
         raise UsageError(f"{' and '.join(names)} have no element in common to compare them on")
     frames = generate(common, 12, seed=0, max_atoms=8)
     return next((a for a in frames if a.pbc.all()), frames[0])
-
-
-def repeated(atoms: Atoms, size: int) -> Atoms:
-    """The structure repeated along its shortest periodic axis until it has ``size`` atoms."""
-    import numpy as np
-
-    while len(atoms) < size and atoms.pbc.any():
-        lengths = np.where(atoms.pbc, atoms.cell.lengths(), np.inf)
-        times = [1, 1, 1]
-        times[int(np.argmin(lengths))] = 2
-        atoms = atoms.repeat(times)
-    return atoms

@@ -86,6 +86,13 @@ def print_run(
             f" (values) and {bound['slope']:.1e} (slopes)",
             markup=False,
         )
+    for timed in payload.get("latency", []):
+        on = f" on {timed['atoms']} atoms" if "atoms" in timed else ""
+        session.console.print(
+            f"latency{on}: {timed['ratio']:.3f} of the original's, quartiles {timed['q1']:.3f} to"
+            f" {timed['q3']:.3f} of {len(timed['ratios'])} rounds; {len(timed['timed'])} timings",
+            markup=False,
+        )
     for choice, modules in payload.get("kernels", {}).items():
         session.console.print(f"kernels: {len(modules)} by {choice}", markup=False)
     print_compiled(session, payload.get("compiled"))

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import bz2
+import gzip
+import lzma
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +16,22 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.io import read
+from ase.io.formats import string2index
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from irprune.atomistic import Atomistic
+from irprune.data.database import Rows, is_database
 from irprune.errors import DataError
 
 Floats = NDArray[np.float64]
 
 LABELS = ("energy", "forces", "stress")
+_OPENERS: Mapping[str, Callable[[Path], Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+}
 _PREFIXES = ("REF_", "ref_", "dft_", "DFT_")
 _ENERGY = tuple(f"{p}energy" for p in _PREFIXES)
 _FORCES = tuple(f"{p}{k}" for p in _PREFIXES for k in ("forces", "force"))
@@ -44,8 +57,11 @@ class Labels:
         return getattr(self, name) is not None
 
 
-def read_frames(path: str | Path, index: str | int = ":") -> list[Atoms]:
+def read_frames(path: str | Path, index: str | int = ":") -> Sequence[Atoms]:
     """All structures of a file that ASE can read, compressed or not.
+
+    Databases (``.db``, ``.aselmdb``, or a folder of these) are read structure by structure, when
+    one is wanted; the structures of other files are in memory.
 
     Args:
         path: the file; ASE guesses its format from name and content.
@@ -57,12 +73,15 @@ def read_frames(path: str | Path, index: str | int = ":") -> list[Atoms]:
     path = Path(path)
     if not path.exists():
         raise DataError(f"no such data file: {path}; check the path")
+    if is_database(path):
+        return _rows(path, index)
     if path.is_dir():
         raise DataError(f"{path} is a folder; give a file of structures, for example extended XYZ")
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty; give a file with at least one structure")
     try:
-        found = read(path, index=index)
+        with _unpacked(path) as plain:
+            found = read(plain, index=index)
     except Exception as error:  # ASE's readers raise whatever their parsers raise
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise DataError(
@@ -73,6 +92,35 @@ def read_frames(path: str | Path, index: str | int = ":") -> list[Atoms]:
     if not frames:
         raise DataError(f"{path} has no structures at index {index!r}; choose other frames")
     return frames
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[Path]:
+    """The file itself, or what a compressed one holds.
+
+    ASE goes back and forth in a file; in a compressed one every step back reads it from the start.
+    """
+    opener = _OPENERS.get(path.suffix)
+    if opener is None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="irprune-") as folder:
+        plain = Path(folder) / path.stem
+        with opener(path) as packed, plain.open("wb") as out:
+            shutil.copyfileobj(packed, out)
+        yield plain
+
+
+def _rows(path: Path, index: str | int) -> Sequence[Atoms]:
+    chosen = string2index(index) if isinstance(index, str) else index
+    rows = Rows(path)
+    try:
+        found = rows[chosen] if isinstance(chosen, slice) else [rows[chosen]]
+    except IndexError:
+        found = []
+    if not found:
+        raise DataError(f"{path} has no structures at index {index!r}; choose other frames")
+    return found
 
 
 def labels_of(atoms: Atoms) -> Labels:

@@ -220,3 +220,13 @@ def closeness(atoms: Atoms) -> float:
         return float("inf")
     lengths = np.linalg.norm(edge_vectors(atoms, index, shifts), axis=1)
     return float((lengths / (radii[index[0]] + radii[index[1]])).min())
+
+
+def repeated(atoms: Atoms, size: int) -> Atoms:
+    """The structure repeated along its shortest periodic axis until it has ``size`` atoms."""
+    while len(atoms) < size and atoms.pbc.any():
+        lengths = np.where(atoms.pbc, atoms.cell.lengths(), np.inf)
+        times = [1, 1, 1]
+        times[int(np.argmin(lengths))] = 2
+        atoms = atoms.repeat(times)
+    return atoms

@@ -28,6 +28,8 @@ class Prediction:
     """[N, 3] eV/Å."""
     stress: Tensor | None = None
     """[B, 3, 3] eV/Å³, symmetric, ASE's sign: (dE/dε) / V. Zero where a structure has no volume."""
+    force_slopes: Tensor | None = None
+    """[N, 3] eV/Å², derivative of the forces along the direction that was asked for: −Hessian · v."""
 
     def detach(self) -> Prediction:
         """The same values without their autograd graph."""
@@ -89,6 +91,7 @@ class Potential:
         forces: bool = True,
         stress: bool = False,
         create_graph: bool = False,
+        along: Tensor | None = None,
     ) -> Prediction:
         """Energies and, if asked for, forces and stress.
 
@@ -100,18 +103,21 @@ class Potential:
                 differentiated by parameters or positions. Without it they are detached. A
                 compiled module then runs as it was before: what is compiled has no second
                 derivative.
+            along: v [N, 3], dimensionless; compute also the derivative of the forces when atoms
+                move along it (one more backward pass).
 
         Raises:
             UsageError: the module returns another shape, or energies without a gradient.
         """
-        derivatives = forces or stress
+        forces = forces or along is not None
+        derivatives, again = forces or stress, create_graph or along is not None
         with torch.set_grad_enabled(derivatives or create_graph):
             vectors = batch.edge_vectors()
             if derivatives and not vectors.requires_grad:
                 vectors.requires_grad_(True)
             inputs = (vectors, batch.species, batch.edge_index, batch.head)
             compiled = None
-            if derivatives and not create_graph and isinstance(self.module, Compiled):
+            if derivatives and not again and isinstance(self.module, Compiled):
                 compiled = self.module.with_gradient(*inputs)
             energies = self.module(*inputs) if compiled is None else compiled[0]
             if energies.shape != batch.species.shape:
@@ -122,13 +128,16 @@ class Potential:
             energy = energies.new_zeros(len(batch)).index_add(0, batch.batch, energies)
             out = Prediction(energy, energies)
             if derivatives:
-                gradient = (
-                    _gradient(energies, vectors, create_graph) if compiled is None else compiled[1]
-                )
+                gradient = _gradient(energies, vectors, again) if compiled is None else compiled[1]
                 if forces:
                     out = replace(out, forces=_forces(gradient, batch))
                 if stress:
                     out = replace(out, stress=_stress(gradient, vectors, batch))
+                if along is not None:
+                    assert out.forces is not None
+                    # the Hessian is symmetric: ∂(v·F)/∂x is the derivative of F along v
+                    slope = _gradient((along * out.forces).sum()[None], vectors, create_graph)
+                    out = replace(out, force_slopes=-_forces(slope, batch))
         return out if create_graph else out.detach()
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from irprune.layers.elements import ElementLinear, mix
+from irprune.layers.elements import ElementLinear
+from irprune.linearspec import mix
 
 
 @torch.library.custom_op("irprune::mix_by_element", mutates_args=())

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from irprune.irreps import IrrepsType
 from irprune.layers.convolution import species_rows
+from irprune.linearspec import mix
 
 
 class ElementTable(nn.Module):
@@ -91,12 +92,3 @@ class ElementLinear(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.irreps_in} -> {self.irreps_out}, {self.weights[0].shape[0]} elements"
-
-
-def mix(x: Tensor, weight: Tensor, dim: int) -> Tensor:
-    """Copies of one irrep mixed: [N, mul·dim] and [mul, copies] → [N, copies·dim]."""
-    if dim == 1:
-        return torch.mm(x, weight)
-    n, mul = x.shape[0], weight.shape[0]
-    columns = x.reshape(n, mul, dim).transpose(1, 2).reshape(n * dim, mul)
-    return torch.mm(columns, weight).reshape(n, dim, -1).transpose(1, 2).reshape(n, -1)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from irprune.errors import IrrepsTypeError, UsageError
@@ -139,13 +140,21 @@ class Keep:
         return self.out
 
 
-@dataclass(frozen=True)
-class Magnitude:
-    """Squared effective weights per unit of operands and result, and per entry of the axes."""
+Matrix = NDArray[np.float64]
 
-    operands: tuple[Any, ...] = ()
-    out: Any = None
-    axes: dict[str, Any] = field(default_factory=dict)
+
+@dataclass(frozen=True)
+class WeightRows:
+    """Effective weights (normalisation folded in) that read or make units: a row for each unit.
+
+    Each list goes through the units in order, as matrices [n, d] of n units that follow each other;
+    rows of one matrix can be compared, as column j stands for the same partner in all of them.
+    """
+
+    operands: tuple[Sequence[Matrix], ...] = ()
+    out: Sequence[Matrix] = ()
+    axes: Mapping[str, Sequence[Matrix]] = field(default_factory=dict)
+    """Entries of an op's internal axes, likewise."""
 
 
 class OpDef:
@@ -211,8 +220,8 @@ class OpDef:
         out = keep.out
         return Cost(flops=float(out.sum()) if out is not None else 0.0)
 
-    def magnitude(self, site: Site) -> Magnitude | None:
-        """Sums of squared effective weights at each unit; None where the op has no weights."""
+    def weight_rows(self, site: Site) -> WeightRows | None:
+        """Effective weights at each unit; None where the op has no weights of its own."""
         return None
 
     def apply(
@@ -240,6 +249,12 @@ class OpDef:
 
         Raises:
             ExactnessError: no smaller basis gives the same function; says by how much it misses.
+        """
+        return None
+
+    def limited(self, site: Site, order: int) -> nn.Module | None:
+        """The module without terms of more than ``order`` factors; the module itself where it has
+        none, and None where the op has no such orders.
         """
         return None
 

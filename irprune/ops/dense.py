@@ -8,6 +8,7 @@ from torch import nn
 
 from irprune.irreps import IrrepsType
 from irprune.layers.dense import BlockLinear, DenseNet
+from irprune.linearspec import LinearSpec
 from irprune.ops.base import Cost, Keep, Site, register_op
 from irprune.ops.frozen import Frozen
 
@@ -23,28 +24,28 @@ class Blocks(Frozen):
 
     def infer(self, site: Site) -> Any:
         assert isinstance(site.module, BlockLinear)
-        t = site.expect(0, site.module.irreps_in)
-        return IrrepsType.parse(site.module.irreps_out, t.space)
+        spec = site.module.spec
+        t = site.expect(0, spec.irreps_in)
+        return IrrepsType.parse(spec.irreps_out, t.space)
 
     def cost(self, site: Site, keep: Keep) -> Cost:
-        m = site.module
-        assert isinstance(m, BlockLinear)
-        flops = sum(2.0 * m.inputs[g[0]].dim * w.numel()
-                    for g, w in zip(m.groups, m.weights, strict=True))  # fmt: skip
-        return Cost(sum(p.numel() for p in m.parameters()), flops, flops)
+        assert isinstance(site.module, BlockLinear)
+        flops = site.module.spec.flops()
+        return Cost(sum(p.numel() for p in site.module.parameters()), flops, flops)
 
     def spec(self, module: nn.Module) -> dict[str, Any]:
         assert isinstance(module, BlockLinear)
-        return {
-            "irreps": [module.irreps_in, module.irreps_out],
-            "groups": [list(g) for g in module.groups],
-            "bias": module.bias is not None,
-        }
+        return {**module.spec.to_json(), "bias": module.bias is not None}
 
     def build(self, spec: dict[str, Any]) -> nn.Module:
-        groups = tuple((int(a), int(b), int(c), int(d)) for a, b, c, d in spec["groups"])
-        irreps_in, irreps_out = spec["irreps"]
-        return BlockLinear(irreps_in, irreps_out, groups, bool(spec["bias"]))
+        found = LinearSpec.from_json(spec)
+        return BlockLinear(found.irreps_in, found.irreps_out, found.groups, bool(spec["bias"]))
+
+    def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
+        m = site.module
+        assert isinstance(m, BlockLinear)
+        out = m.spec.evaluate(args[0], list(m.weights))
+        return out if m.bias is None else out + m.bias
 
 
 @register_op

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from irprune.errors import ExactnessError, IrrepsTypeError
 from irprune.irreps import BoolMask, IrrepsType
 from irprune.ops import folds
-from irprune.ops.base import Cost, Keep, Magnitude, OpDef, Site, Trait, register_op
+from irprune.ops.base import Cost, Keep, OpDef, Site, Trait, WeightRows, register_op
 from irprune.ops.constants import in_dtype_of
 
 if TYPE_CHECKING:
@@ -186,16 +186,16 @@ class Linear(OpDef):
                 flops += 2 * n * m.irreps_in[ins.i_in].ir.dim
         return Cost(params, float(flops), float(flops))
 
-    def magnitude(self, site: Site) -> Magnitude | None:
+    def weight_rows(self, site: Site) -> WeightRows | None:
         m = self._module(site)
-        rows = [np.zeros(mul) for mul, _ in m.irreps_in]
-        cols = [np.zeros(mul) for mul, _ in m.irreps_out]
+        rows: list[list[Any]] = [[np.zeros((mul, 0))] for mul, _ in m.irreps_in]
+        cols: list[list[Any]] = [[np.zeros((mul, 0))] for mul, _ in m.irreps_out]
         for k, w in self.views(m)[0].items():
             ins = m.instructions[k]
-            squares = (w.double().cpu().numpy() * ins.path_weight) ** 2
-            rows[ins.i_in] += squares.sum(axis=1)
-            cols[ins.i_out] += squares.sum(axis=0)
-        return Magnitude((_cat(rows),), _cat(cols))
+            effective = w.double().cpu().numpy() * ins.path_weight
+            rows[ins.i_in].append(effective)
+            cols[ins.i_out].append(effective.T)
+        return WeightRows(([np.hstack(r) for r in rows],), [np.hstack(c) for c in cols])
 
     def spec(self, module: nn.Module) -> dict[str, Any]:
         assert isinstance(module, o3.Linear)
@@ -238,10 +238,6 @@ class Linear(OpDef):
                 term = torch.einsum("zui,uw->zwi", parts[ins.i_in], weights[k])
                 out[ins.i_out] = out[ins.i_out] + ins.path_weight * term
         return torch.cat([o.flatten(1) for o in out], dim=1)
-
-
-def _cat(parts: list[Any]) -> Any:
-    return np.concatenate(parts) if parts else np.zeros(0)
 
 
 @register_op

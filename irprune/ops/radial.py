@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from irprune.irreps import BoolMask, IrrepsType
 from irprune.ops import folds
 from irprune.ops.activations import factor_of, name_of, normalised, raw, value_at_zero
-from irprune.ops.base import Cost, Keep, Magnitude, OpDef, Site, Trait, register_op
+from irprune.ops.base import Cost, Keep, OpDef, Site, Trait, WeightRows, register_op
 from irprune.ops.linear import pick
 
 if TYPE_CHECKING:
@@ -99,16 +99,16 @@ class FullyConnectedNet(OpDef):
         n = sum(a * b for a, b in itertools.pairwise(sizes))
         return Cost(n, 2.0 * n + 4.0 * sum(sizes[1:-1]), 2.0 * n)
 
-    def magnitude(self, site: Site) -> Magnitude | None:
-        squares = [
-            (w.weight.detach().double().cpu().numpy() ** 2) * w.var_out / (w.h_in * w.var_in)
+    def weight_rows(self, site: Site) -> WeightRows | None:
+        matrices = [
+            w.weight.detach().double().cpu().numpy() * (w.var_out / (w.h_in * w.var_in)) ** 0.5
             for w in layers_of(site.module)
         ]
         hidden = {
-            f"hidden{i}": a.sum(axis=0) + b.sum(axis=1)
-            for i, (a, b) in enumerate(itertools.pairwise(squares))
+            f"hidden{i}": [np.hstack([a.T, b])]
+            for i, (a, b) in enumerate(itertools.pairwise(matrices))
         }
-        return Magnitude((squares[0].sum(axis=1),), squares[-1].sum(axis=0), hidden)
+        return WeightRows(([matrices[0]],), [matrices[-1].T], hidden)
 
     def apply(
         self, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any], axes: dict[str, Tensor]

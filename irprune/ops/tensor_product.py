@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from irprune.errors import IrrepsTypeError
 from irprune.irreps import BoolMask
 from irprune.ops import folds
-from irprune.ops.base import Cost, Keep, Magnitude, OpDef, Site, Trait, register_op
+from irprune.ops.base import Cost, Keep, OpDef, Site, Trait, WeightRows, register_op
 from irprune.ops.connection import Path, grids, pair_count, reached, read, weight_mask
 from irprune.ops.constants import copy_constants, in_dtype_of
 from irprune.ops.elementwise import join_space
@@ -252,27 +252,26 @@ class TensorProduct(OpDef):
                 flops += n * d3 * (2.0 if p.mode in ("uvw", "uuw", "u<vw") else 1.0)
         return Cost(params, flops)
 
-    def magnitude(self, site: Site) -> Magnitude | None:
+    def weight_rows(self, site: Site) -> WeightRows | None:
         m = self._module(site)
         if not m.internal_weights or not m.weight_numel:
             return None
         one, two, out = (
-            [np.zeros(mul) for mul, _ in irreps]
+            [[np.zeros((mul, 0))] for mul, _ in irreps]
             for irreps in (m.irreps_in1, m.irreps_in2, m.irreps_out)
         )
-        path = np.zeros(len(m.instructions))
+        path = [np.zeros((1, 0)) for _ in m.instructions]
         weight = m.weight.detach().double().cpu().numpy()
         for k, p in enumerate(paths_of(m)):
             if p.weighted:
-                squares = (weight[p.weights] * p.coefficient) ** 2
-                u, v, w = grids(p.mode, len(one[p.i1]), len(two[p.i2]), len(out[p.out]))
-                one[p.i1] += np.bincount(u, squares, len(one[p.i1]))
-                two[p.i2] += np.bincount(v, squares, len(two[p.i2]))
-                out[p.out] += np.bincount(w, squares, len(out[p.out]))
-                path[k] = squares.sum()
-        return Magnitude(
-            (np.concatenate(one), np.concatenate(two)), np.concatenate(out), {"path": path}
-        )
+                effective = weight[p.weights] * p.coefficient
+                parts = (one[p.i1], two[p.i2], out[p.out])
+                units = grids(p.mode, *(len(part[0]) for part in parts))
+                for part, unit in zip(parts, units, strict=True):
+                    part.append(_rows(effective, unit, len(part[0])))
+                path[k] = effective[None]
+        stacked = [[np.hstack(part) for part in parts] for parts in (one, two, out)]
+        return WeightRows((stacked[0], stacked[1]), stacked[2], {"path": path})
 
     def apply(
         self, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any], axes: dict[str, Tensor]
@@ -367,6 +366,16 @@ class TensorSquare(OpDef):
 
     def slice(self, site: Site, keep: Keep) -> nn.Module | None:
         return site.module
+
+
+def _rows(values: Any, units: Any, n: int) -> Any:
+    """The values of each unit, in order, as its row [n, most]; zeros fill rows with fewer."""
+    order = np.argsort(units, kind="stable")
+    counts = np.bincount(units, minlength=n)
+    column = np.arange(len(units)) - np.repeat(np.cumsum(counts) - counts, counts)
+    out = np.zeros((n, int(counts.max(initial=0))))
+    out[units[order], column] = values[order]
+    return out
 
 
 def _unit_slices(irreps: o3.Irreps) -> list[slice]:

@@ -1,11 +1,13 @@
-"""Examples: structures with the energies, forces and stress that a student has to learn."""
+"""Examples: structures with what a student has to learn about them, as named tensors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 import torch
 from ase import Atoms
 from torch import Tensor
@@ -14,93 +16,127 @@ from irprune.data.batch import Batch, concatenate
 from irprune.data.frames import check_frames
 from irprune.errors import DataError
 from irprune.evaluate.potential import Potential
+from irprune.recover.features import Watched
+
+PROBE = "probe"
+"""Name of the directions [N, 3] along which forces are differentiated."""
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """B structures and their labels; NaN stands for a label that is missing."""
+    """B structures and targets; NaN stands for a label that is missing.
+
+    Targets are named ``SOURCE.WHAT`` with source ``labels`` or ``teacher``: ``energy`` [B] eV,
+    ``forces`` [N, 3] eV/Å, ``stress`` [B, 3, 3] eV/Å³, ``node-energy`` [N] eV, ``hessian``
+    [N, 3] eV/Å², ``features NODE`` [N, dim].
+    """
 
     batch: Batch
-    energy: Tensor
-    """[B] eV."""
-    forces: Tensor
-    """[N, 3] eV/Å."""
-    stress: Tensor
-    """[B, 3, 3] eV/Å³."""
+    targets: Mapping[str, Tensor]
 
 
 def join(examples: Sequence[Examples]) -> Examples:
     """The examples one after another."""
+    names = examples[0].targets
     return Examples(
         concatenate([e.batch for e in examples]),
-        torch.cat([e.energy for e in examples]),
-        torch.cat([e.forces for e in examples]),
-        torch.cat([e.stress for e in examples]),
+        {k: torch.cat([e.targets[k] for e in examples]) for k in names},
     )
 
 
-def from_teacher(
-    student: Potential, teacher: Potential, frames: Sequence[Atoms], stress: bool
-) -> list[Examples]:
-    """What ``teacher`` predicts for each frame, in the dtype and on the device of ``student``.
+class Source(Protocol):
+    """Says what is to be learned about a structure."""
 
-    Raises:
-        DataError: a frame that a model cannot run on, or a prediction that is not finite.
-    """
-    check_frames(frames, student.atomistic)
-    out = []
-    for number, atoms in enumerate(frames):
-        found = teacher.evaluate(teacher.collate([atoms]), stress=stress)
-        batch = student.collate([atoms])
-        like = batch.positions
-        assert found.forces is not None
-        if not bool(torch.isfinite(found.forces).all() and torch.isfinite(found.energy).all()):
+    def targets(self, number: int, atoms: Atoms, batch: Batch) -> dict[str, Tensor]:
+        """In the dtype and on the device of ``batch``; ``number`` is that of the structure."""
+        ...
+
+
+class Labels:
+    """What the data say."""
+
+    def __init__(self, frames: Sequence[Atoms], student: Potential) -> None:
+        """
+        Raises:
+            DataError: a frame that cannot be used, or no frame with energies or forces.
+        """
+        self.found = check_frames(frames, student.atomistic)
+        if not any(f.has("energy") or f.has("forces") for f in self.found):
             raise DataError(
-                f"the teacher's prediction for frame {number} ({atoms.get_chemical_formula()}) is"
-                " not finite; remove this frame"
+                f"none of the {len(frames)} structures has an energy or forces; give labelled data,"
+                " or a teacher model that labels them"
             )
-        target = found.stress if found.stress is not None else torch.full((1, 3, 3), math.nan)
-        out.append(Examples(batch, found.energy.to(like), found.forces.to(like), target.to(like)))
-    return out
 
-
-def from_labels(student: Potential, frames: Sequence[Atoms]) -> list[Examples]:
-    """The labels that the frames carry, in the dtype and on the device of ``student``.
-
-    Raises:
-        DataError: a frame that cannot be used, or no frame with energies or forces.
-    """
-    labels = check_frames(frames, student.atomistic)
-    if not any(found.has("energy") or found.has("forces") for found in labels):
-        raise DataError(
-            f"none of the {len(frames)} structures has an energy or forces; give labelled data,"
-            " or a teacher model that labels them"
-        )
-    out = []
-    for atoms, found in zip(frames, labels, strict=True):
-        batch = student.collate([atoms])
-        like = batch.positions
-        energy = torch.tensor([math.nan if found.energy is None else found.energy]).to(like)
+    def targets(self, number: int, atoms: Atoms, batch: Batch) -> dict[str, Tensor]:
+        like, found = batch.positions, self.found[number]
+        energy = math.nan if found.energy is None else found.energy
         forces = torch.full_like(like, math.nan)
         stress = torch.full_like(batch.cell, math.nan)
         if found.forces is not None:
             forces = torch.as_tensor(found.forces).to(like)
-        if found.stress is not None:
+        if found.stress is not None and atoms.cell.rank == 3:
             stress = torch.as_tensor(found.stress)[None].to(like)
-        out.append(Examples(batch, energy, forces, stress))
-    return out
+        return {
+            "labels.energy": torch.tensor([energy]).to(like),
+            "labels.forces": forces,
+            "labels.stress": stress,
+        }
 
 
-def calm(examples: Sequence[Examples], max_force: float) -> list[Examples]:
-    """Those without a force component above ``max_force`` (eV/Å).
+class Teacher:
+    """What another model says; nothing is kept of it but the values."""
 
-    Raises:
-        DataError: none is left.
-    """
-    kept = [e for e in examples if not bool((e.forces.abs() > max_force).any())]
-    if not kept:
-        raise DataError(
-            f"every structure has a force above {max_force:g} eV/Å; give calmer structures or"
-            " raise max_force"
-        )
-    return kept
+    def __init__(
+        self,
+        model: Potential,
+        *,
+        stress: bool = False,
+        features: bool = False,
+        node_energy: bool = False,
+        probe_seed: int | None = None,
+    ) -> None:
+        """
+        Args:
+            model: with a ``Watched`` module where features are wanted.
+            stress: say the stress.
+            features: say the features of the nodes that the module watches.
+            node_energy: say the energy of each atom.
+            probe_seed: say the derivative of forces along random directions from this seed.
+        """
+        self.model, self.stress, self.features = model, stress, features
+        self.node_energy, self.probe_seed = node_energy, probe_seed
+
+    def targets(self, number: int, atoms: Atoms, batch: Batch) -> dict[str, Tensor]:
+        """
+        Raises:
+            DataError: a prediction that is not finite.
+        """
+        like = batch.positions
+        own = batch.to(self.model.dtype, self.model.device)
+        probe = None
+        if self.probe_seed is not None:
+            rng = np.random.default_rng([self.probe_seed, number])
+            probe = torch.from_numpy(rng.normal(size=tuple(like.shape))).to(like)
+        along = None if probe is None else probe.to(own.positions)
+        found = self.model.evaluate(own, stress=self.stress, along=along)
+        assert found.forces is not None
+        out = {"energy": found.energy, "forces": found.forces}
+        if found.stress is not None:
+            solid = (batch.volume > 0)[:, None, None].to(found.stress.device)
+            out["stress"] = torch.where(solid, found.stress, math.nan)
+        if self.node_energy:
+            out["node-energy"] = found.energies
+        if found.force_slopes is not None:
+            out["hessian"] = found.force_slopes
+        if self.features:
+            assert isinstance(self.model.module, Watched)
+            seen = self.model.module.taken()
+            out |= {f"features {k}": v for k, v in seen.items()}
+        for name, value in out.items():
+            if name != "stress" and not bool(torch.isfinite(value).all()):
+                raise DataError(
+                    f"the teacher's {name} of frame {number} ({atoms.get_chemical_formula()}) is"
+                    " not finite; remove this frame"
+                )
+        named = {f"teacher.{k}": v.detach().to(like) for k, v in out.items()}
+        return named if probe is None else {**named, PROBE: probe}

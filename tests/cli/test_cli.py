@@ -75,7 +75,10 @@ USAGE = [
     (["prune", "7net-0", "-o", "{tmp}/o.pth", "--keep", "half"], "'half' is not a valid float"),
     (["prune", "7net-0", "-o", "{tmp}/o.pth", "--to", "64xo"], "'64xo' is not of the form 64x1o"),
     (["prune", "7net-0", "-o", "{tmp}/o.pth", "--keep", "0.5", "--to", "8x0e"], "keep and to"),
-    (["prune", "7net-0", "-o", "{tmp}/o.pth", "--budget", "watts=5%"], "params=P% or flops=P%"),
+    (
+        ["prune", "7net-0", "-o", "{tmp}/o.pth", "--budget", "watts=5%"],
+        "flops=P% or latency=P%",
+    ),
     (["prune", "7net-0", "-o", "{tmp}/o.pth", "--budget", "params=0%"], "(0, 100]"),
     (["prune", "7net-0", "-o", "{tmp}/o.pth", "--budget", "params=50"], "percent sign"),
     (["prune", "7net-0", "-o", "{tmp}/o.pth", "--budget", "params=x%"], "percent sign"),

@@ -22,7 +22,7 @@ from irprune.errors import IrpruneError, LegalityError, UsageError
 from irprune.evaluate.potential import Potential
 from irprune.files import cache_folder
 from irprune.layers import capturable
-from irprune.layers.elements import mix
+from irprune.linearspec import mix
 from tests.families import sevennet_models
 from tests.families.mace_models import without_torchscript  # noqa: F401 - a fixture for all tests
 from tests.families.test_exact_members import REAL, built_mace, real_graph

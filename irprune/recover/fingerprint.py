@@ -1,0 +1,40 @@
+"""Short hashes that tell whether a run is continued on the same data, from the same weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from ase import Atoms
+from torch import Tensor, nn
+
+from irprune.data.frames import labels_of
+
+
+def of_frames(frames: Sequence[Atoms]) -> str:
+    """Of elements, positions, cells and labels, in order."""
+    return _digest(_of_atoms(atoms) for atoms in frames)
+
+
+def _of_atoms(atoms: Atoms) -> bytes:
+    labels = labels_of(atoms)
+    values = (labels.energy, labels.forces, labels.stress)
+    parts = [atoms.numbers, atoms.positions, np.array(atoms.cell), *values]
+    return b"|".join(b"" if p is None else np.ascontiguousarray(p).tobytes() for p in parts)
+
+
+def of_weights(module: nn.Module | None) -> str:
+    """Of all parameters, by name; empty for no module."""
+    return "" if module is None else _digest(_bytes(k, p) for k, p in module.named_parameters())
+
+
+def _bytes(name: str, value: Tensor) -> bytes:
+    return name.encode() + value.detach().cpu().numpy().tobytes()
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part)
+    return total.hexdigest()[:12]
