@@ -13,14 +13,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
 from benchmarks.files import read_json, write_json
 from benchmarks.optimize.report import plot, table
-from benchmarks.optimize.variants import OPTIMIZED, STOCK, Variant, file_of, of_family
+from benchmarks.optimize.variants import BY_NAME, OPTIMIZED, STOCK, Variant, file_of, of_family
 from benchmarks.plan import parse_list
 from benchmarks.problems import MODELS, ROOT, SIZES, Model
 
@@ -37,8 +37,14 @@ KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2147483647"}
 """What irprune.keep_memory() asks for, for every process."""
 
 
-def fresh(module: str, arguments: Sequence[str], threads: int, check: bool = True) -> int:
-    """Runs a module in a fresh process and gives its exit code.
+def fresh(
+    module: str,
+    arguments: Sequence[str],
+    threads: int,
+    check: bool = True,
+    patience: float | None = None,
+) -> int | None:
+    """Runs a module in a fresh process and gives its exit code; None where it took too long (s).
 
     Raises:
         SystemExit: it failed, unless ``check`` is off.
@@ -46,38 +52,58 @@ def fresh(module: str, arguments: Sequence[str], threads: int, check: bool = Tru
     counts = {k: str(threads) for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     environment = {**os.environ, **counts, **ENVIRONMENT}
     command = [sys.executable, "-W", "ignore", "-m", module, *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=patience)
+    except subprocess.TimeoutExpired:
+        return None
     if done.returncode and check:
         raise SystemExit(f"{module} failed with exit code {done.returncode}")
     return done.returncode
 
 
 def worker(
-    job: dict[str, Any], check: bool = True, module: str = "benchmarks.optimize.worker"
-) -> int:
+    job: dict[str, Any],
+    check: bool = True,
+    module: str = "benchmarks.optimize.worker",
+    patience: float | None = None,
+) -> int | None:
     """Hands a job to a module in a fresh process, with the threads that the job says."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         path = Path(folder) / "job.json"
         write_json(path, job)
-        return fresh(module, [str(path)], job["threads"], check)
+        return fresh(module, [str(path)], job["threads"], check, patience)
 
 
-def chosen_of(options: argparse.Namespace, model: Model) -> list[Variant]:
-    """The variants of a family, compiled ones only where they are asked for."""
-    return [v for v in of_family(model.family) if options.compile or not v.compile]
+def processes(options: argparse.Namespace, model: Model) -> dict[str, list[Variant]]:
+    """What is timed in one process, by the end of its parts' names.
+
+    A compiled variant has a process of its own, beside stock and optimized: what MACE's compile option
+    does to e3nn is there for the whole process.
+    """
+    found = of_family(model.family)
+    out = {"": [v for v in found if not v.compile]}
+    for v in found if options.compile else ():
+        if v.compile:
+            beside = [BY_NAME[STOCK], *([BY_NAME[OPTIMIZED]] if v.kind == "irprune" else [])]
+            out[f"-{v.name.replace(', ', '-').replace(' ', '-')}"] = [*beside, v]
+    return out
 
 
-def problems(options: argparse.Namespace, model: Model, threads: int) -> list[dict[str, Any]]:
+def problems(
+    options: argparse.Namespace, model: Model, threads: int, end: str, variants: Sequence[Variant]
+) -> list[dict[str, Any]]:
     """The sizes that have not been measured."""
     out = []
-    names = [v.name for v in chosen_of(options, model)]
+    names = [v.name for v in variants]
     for n in options.atoms:
-        path = options.output / "parts" / f"{model.name}-{n}-{threads}.json"
+        path = options.output / "parts" / f"{model.name}-{n}-{threads}{end}.json"
         # stock calculators only where they fit into memory and patience
         chosen = names if n <= options.stock_atoms else [x for x in names if "stock" not in x]
         repeats = options.repeats if n < 1000 else max(2, options.repeats // 2)
         if n > 1000:
             chosen, repeats = [x for x in chosen if "64" not in x], 2
+        if end and n not in options.compile_atoms:
+            continue
         if not path.is_file():
             out.append({"atoms": n, "variants": chosen, "repeats": repeats, "output": str(path)})
     return out
@@ -88,13 +114,17 @@ def measure(options: argparse.Namespace) -> None:
     folder = options.output / "models"
     for model in (MODELS[m] for m in options.models):
         fresh("benchmarks.optimize.variants", [model.name, "-o", str(folder)], machine.cores())
-        files = {v.name: file_of(model, v, folder) for v in chosen_of(options, model)}
+        files = {v.name: file_of(model, v, folder) for v in of_family(model.family)}
+        cutoff = read_json(folder / f"{model.name}.json")["cutoff"]
         for threads in options.threads:
-            left = problems(options, model, threads)
-            if left:
-                job = {"model": model.name, "threads": threads, "variants": files}
-                cutoff = read_json(folder / f"{model.name}.json")["cutoff"]
-                worker({**job, "cutoff": cutoff, "problems": left})
+            for end, variants in processes(options, model).items():
+                left = problems(options, model, threads, end, variants)
+                if not left:
+                    continue
+                job = {"model": model.name, "threads": threads, "cutoff": cutoff, "problems": left}
+                job["variants"] = {v.name: files[v.name] for v in variants}
+                if worker(job, patience=60 * options.patience if end else None) is None:
+                    give_up(left, variants[-1], options.patience)
         for n in options.atoms:
             for name in (STOCK, OPTIMIZED, "optimized, keep 0.5"):
                 path = options.output / "peaks" / f"{model.name}-{n}-{name}.json"
@@ -102,6 +132,31 @@ def measure(options: argparse.Namespace) -> None:
                     continue
                 job = {"model": model.name, "threads": 1, "variants": {name: files[name]}}
                 worker({**job, "peak": True, "atoms": n, "output": str(path)}, check=False)
+
+
+def give_up(left: Sequence[Mapping[str, Any]], variant: Variant, minutes: float) -> None:
+    """Writes that a compiled variant took too long, for the sizes that it did not come to."""
+    for problem in left:
+        path = Path(problem["output"])
+        if not path.is_file():
+            why = f"not done after {minutes:g} minutes"
+            write_json(path, {"ratios": {}, "forces": {}, "failed": {variant.name: why}})
+
+
+def merged(folder: Path, stem: str, ends: Sequence[str]) -> dict[str, Any]:
+    """A part, and what the processes of compiled variants found: of each the last variant alone."""
+    part = read_json(folder / f"{stem}.json")
+    for end in ends if part else ():
+        extra = read_json(folder / f"{stem}{end}.json") or {
+            "ratios": {},
+            "forces": {},
+            "failed": {},
+        }
+        for key in ("ratios", "forces"):
+            names = [n for n in extra[key] if n not in (STOCK, OPTIMIZED)]
+            part[key].update({n: extra[key][n] for n in names})
+        part["failed"].update(extra["failed"])
+    return part
 
 
 def gather(options: argparse.Namespace, command: str) -> dict[str, Any]:
@@ -119,7 +174,8 @@ def gather(options: argparse.Namespace, command: str) -> dict[str, Any]:
                 for v in (STOCK, OPTIMIZED, "optimized, keep 0.5")
             }
             for threads in options.threads:
-                part = read_json(options.output / "parts" / f"{name}-{n}-{threads}.json")
+                ends = [e for e in processes(options, MODELS[name]) if e]
+                part = merged(options.output / "parts", f"{name}-{n}-{threads}", ends)
                 if not part:
                     continue
                 found = {"model": name, "atoms": n, "threads": threads, **part}
@@ -142,6 +198,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="rounds up to 216 atoms")
     parser.add_argument("--stock-atoms", type=int, default=216, help="stock calculators up to here")
     parser.add_argument("--compile", action="store_true", help="MACE's compile_mode, and our pass")
+    parser.add_argument("--compile-atoms", default="64,216", help="sizes for --compile")
+    parser.add_argument(
+        "--patience", type=float, default=10, help="minutes for a process that compiles"
+    )
     parser.add_argument(
         "--keep-memory", action="store_true", help="as irprune.keep_memory, for all"
     )
@@ -152,6 +212,7 @@ def main() -> None:
     try:
         options.models = parse_list(options.models, str, list(MODELS))
         options.atoms = parse_list(options.atoms, int, SIZES)
+        options.compile_atoms = parse_list(options.compile_atoms, int, SIZES)
         options.threads = parse_list(options.threads, int, range(1, 257))
     except ValueError as error:
         parser.error(str(error))

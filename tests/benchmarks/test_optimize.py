@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.files import read_json
+from benchmarks.files import read_json, write_json
 from benchmarks.optimize.report import plot, table
+from benchmarks.optimize.run import give_up, merged, processes
 from benchmarks.optimize.variants import BY_NAME, VARIANTS, file_of, of_family
 from benchmarks.problems import CRYSTALS, MODELS
 from benchmarks.table import write_into
@@ -62,6 +64,35 @@ def test_variants_have_files_of_their_own():
     assert {v.name for v in of_family("mace")} - {v.name for v in of_family("sevennet")} == {
         "stock, float64", "stock, own compile",
     }  # fmt: skip
+
+
+def test_compiled_variants_have_processes_of_their_own():
+    found = processes(Namespace(compile=True), MODELS["mace-mp-0-small"])
+    names = {end: [v.name for v in variants] for end, variants in found.items()}
+    assert names.pop("") == [v.name for v in VARIANTS if not v.compile]
+    assert names == {
+        "-stock-own-compile": ["stock", "stock, own compile"],
+        "-optimized-compiled": ["stock", "optimized", "optimized, compiled"],
+    }
+    assert list(processes(Namespace(compile=False), MODELS["7net-0"])) == [""]
+
+
+def test_parts_of_compiled_variants_are_merged(tmp_path):
+    main = {"ratios": {"optimized": 1}, "forces": {"optimized": 2}, "failed": {}}
+    extra = {
+        "ratios": {"optimized": 3, "own": 4},
+        "forces": {"optimized": 5, "own": 6},
+        "failed": {},
+    }
+    write_json(tmp_path / "x.json", main)
+    write_json(tmp_path / "x-own.json", extra)
+    late = [{"output": str(tmp_path / "x-late.json")}]
+    give_up(late, BY_NAME["optimized, compiled"], 10)
+    part = merged(tmp_path, "x", ["-own", "-late", "-missing"])
+    assert part["ratios"] == {"optimized": 1, "own": 4}
+    assert part["forces"] == {"optimized": 2, "own": 6}
+    assert part["failed"] == {"optimized, compiled": "not done after 10 minutes"}
+    assert not merged(tmp_path, "y", ["-own"])
 
 
 @pytest.mark.parametrize("atoms", [8, 1000])
