@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+SHIFTS = ("", "all", "test")
 STARTS = ("pruned", "scratch", "full", "pruned-raw")
 
 
@@ -37,9 +38,19 @@ class Data:
     """eV/Å; others are left out of all parts."""
     max_stress: float = 200.0
     """GPa."""
-    shift: bool = False
-    """Take the per-element difference of reference energies (least squares on ``train``, against the
-    unpruned model) out of the labels."""
+    rattle: float = 0.0
+    """Å. Structures without labels: atoms are moved (normal, per coordinate), cells are strained by up
+    to 3 %, and the experiment's checkpoint says energies, forces and stress of all parts."""
+    shift: str = ""
+    """Take the per-element difference of reference energies out of the labels. ``all``: least squares
+    on ``train`` against the unpruned model, for all parts; ``test``: on structures of ``test_file``
+    that are not tested, against each model that is tested, for the test part alone."""
+
+    def __post_init__(self) -> None:
+        if self.shift not in SHIFTS or (self.shift == "test" and not self.test_file):
+            raise ValueError(
+                f"data: shift is '', all, or test with a test_file, got {self.shift!r}"
+            )
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from benchmarks.accuracy.config import Data
 from benchmarks.problems import ROOT
@@ -28,6 +29,12 @@ class Parts:
     test: list[Atoms]
     left_out: int
     """Wild structures, and such with elements that the model does not know."""
+    reference: tuple[Atoms, ...] = ()
+    """Of the test file, and not tested: what reference energies are taken from."""
+
+
+REFERENCES = 200
+"""Structures at most that reference energies of a test file are taken from."""
 
 
 def parts(data: Data, atomistic: Atomistic, seed: int) -> Parts:
@@ -35,11 +42,14 @@ def parts(data: Data, atomistic: Atomistic, seed: int) -> Parts:
     shared = Path(os.environ.get("IRPRUNE_SHARED", ROOT.parent / "shared"))
     frames = read_frames(shared / "data" / data.file)
     calm = [a for a in frames if _usable(a, data, atomistic)]
+    reference: list[Atoms] = []
     fixed, drawn = np.random.default_rng(12345), np.random.default_rng(seed)
     if data.test_file:
         others = read_frames(shared / "data" / data.test_file)
-        test = [a for a in others if _usable(a, data, atomistic)]
-        test, rest = [test[i] for i in fixed.permutation(len(test))[: data.test]], calm
+        test, reference = _cut(
+            [a for a in others if _usable(a, data, atomistic)], data.test, "", fixed
+        )
+        rest = calm
     elif data.subset:
         test = [a for a in calm if str(a.info["subset"]).startswith("test")]
         rest = [a for a in calm if str(a.info["subset"]).startswith("train")]
@@ -48,7 +58,7 @@ def parts(data: Data, atomistic: Atomistic, seed: int) -> Parts:
         test, rest = _cut(calm, data.test, data.group, fixed)
     chosen, _ = _cut(rest, data.train, data.group, drawn)
     valid, train = _cut(chosen, round(data.valid * data.train), data.group, drawn)
-    return Parts(train, valid, test, len(frames) - len(calm))
+    return Parts(train, valid, test, len(frames) - len(calm), tuple(reference[:REFERENCES]))
 
 
 def _cut(
@@ -80,32 +90,74 @@ def _usable(atoms: Atoms, data: Data, atomistic: Atomistic) -> bool:
     if found.forces is not None and np.abs(found.forces).max(initial=0.0) > data.max_force:
         return False
     stress = 0.0 if found.stress is None else float(np.abs(found.stress).max()) * GPA_PER_EV_A3
+    if data.rattle:  # its labels will be others
+        return True
     return stress <= data.max_stress and found.energy is not None
 
 
-def shifted(found: Parts, model: Potential) -> tuple[Parts, dict[str, float]]:
-    """Parts whose energies have the reference energies of the model, and the shifts (eV per atom).
+STRAIN = 0.03
+"""Largest component of the strain of structures that are moved."""
 
-    Fitted on what is learned from: least squares of label − model by the numbers of atoms.
+
+def told_by(model: Potential, found: Parts, rattle: float, seed: int) -> Parts:
+    """Parts whose structures are moved and strained, with the labels of a model.
+
+    The test part is moved alike for all seeds.
     """
-    learned = [*found.train, *found.valid]
-    elements = sorted({int(z) for a in learned for z in a.numbers})
-    counts = np.array([[np.sum(a.numbers == z) for z in elements] for a in learned], float)
-    apart = np.array([labels_of(a).energy - _energy(model, a) for a in learned])  # type: ignore
-    shift = np.linalg.lstsq(counts, apart, rcond=None)[0]
-    by_element = dict(zip(elements, shift.tolist(), strict=True))
-    moved = Parts(
-        *([_moved(a, by_element) for a in part] for part in (found.train, found.valid, found.test)),
-        left_out=found.left_out,
+    own, fixed = np.random.default_rng(seed), np.random.default_rng(54321)
+    made = [
+        [_told(model, a, rattle, rng) for a in part]
+        for part, rng in ((found.train, own), (found.valid, own), (found.test, fixed))
+    ]
+    return Parts(*made, left_out=found.left_out)
+
+
+def _told(model: Potential, atoms: Atoms, rattle: float, rng: np.random.Generator) -> Atoms:
+    moved = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    strain = rng.uniform(-STRAIN, STRAIN, (3, 3))
+    moved.set_cell(moved.cell.array @ (np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)
+    moved.positions += rng.normal(0.0, rattle, moved.positions.shape)
+    said = model.evaluate(model.collate([moved]), stress=True)
+    assert said.forces is not None
+    assert said.stress is not None
+    moved.calc = SinglePointCalculator(
+        moved,
+        energy=float(said.energy),
+        forces=said.forces.numpy(),
+        stress=full_3x3_to_voigt_6_stress(said.stress[0].numpy()),
     )
-    return moved, {str(z): round(v, 6) for z, v in by_element.items()}
+    return moved
+
+
+def shifts(model: Potential, frames: Sequence[Atoms]) -> dict[int, float]:
+    """What labels have more than the model, eV per atom of each element: least squares."""
+    elements = sorted({int(z) for a in frames for z in a.numbers})
+    counts = np.array([[np.sum(a.numbers == z) for z in elements] for a in frames], float)
+    apart = np.array([labels_of(a).energy - _energy(model, a) for a in frames])  # type: ignore
+    found = np.linalg.lstsq(counts, apart, rcond=None)[0]
+    return dict(zip(elements, found.tolist(), strict=True))
+
+
+def shifted(found: Parts, model: Potential) -> tuple[Parts, dict[int, float]]:
+    """Parts whose energies have the reference energies of the model, and the shifts.
+
+    Fitted on what is learned from.
+    """
+    by_element = shifts(model, [*found.train, *found.valid])
+    moved = [moved_by(part, by_element) for part in (found.train, found.valid, found.test)]
+    return Parts(*moved, left_out=found.left_out), by_element
+
+
+def moved_by(frames: Sequence[Atoms], shift: Mapping[int, float]) -> list[Atoms]:
+    """Copies with plain labels and these shifts taken out of their energies."""
+    return [_moved(a, shift) for a in frames]
 
 
 def _energy(model: Potential, atoms: Atoms) -> float:
     return float(model.evaluate(model.collate([atoms]), forces=False).energy)
 
 
-def _moved(atoms: Atoms, shift: dict[int, float]) -> Atoms:
+def _moved(atoms: Atoms, shift: Mapping[int, float]) -> Atoms:
     """A copy with plain labels and another energy."""
     found = labels_of(atoms)
     out = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
@@ -113,7 +165,6 @@ def _moved(atoms: Atoms, shift: dict[int, float]) -> Atoms:
     energy = found.energy - sum(shift.get(int(z), 0.0) for z in atoms.numbers)
     results = {"energy": energy, "forces": found.forces, "stress": found.stress}
     if found.stress is not None:
-        s = found.stress
-        results["stress"] = np.array([s[0, 0], s[1, 1], s[2, 2], s[1, 2], s[0, 2], s[0, 1]])
+        results["stress"] = full_3x3_to_voigt_6_stress(found.stress)
     out.calc = SinglePointCalculator(out, **{k: v for k, v in results.items() if v is not None})
     return out

@@ -14,10 +14,21 @@ ERRORS = {
 }
 
 
+def measurements(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """One entry per arm, budget and seed; what was tested before recovery counts as no steps."""
+    out: dict[tuple[str, int, int], Mapping[str, Any]] = {}
+    for r in result["results"]:
+        if "before" in r:
+            before = {**r, "steps": 0, "flops": r["flops_chosen"], "test": r["before"]}
+            out.setdefault((r["arm"], 0, r["seed"]), before)
+        out[r["arm"], r["steps"], r["seed"]] = r
+    return sorted(out.values(), key=lambda r: r["steps"])
+
+
 def rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row per arm and budget: compute, and mean and standard deviation of each error."""
     groups: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
-    for r in result["results"]:
+    for r in measurements(result):
         groups.setdefault((r["arm"], r["steps"]), []).append(r)
     out = []
     for (arm, steps), found in groups.items():
@@ -80,7 +91,7 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
             x, y = [r["flops"] / 1e12 for r in own], [r[key][0] * scale for r in own]
             if x and max(x) > 0:
                 axis.plot(x, y, "-", color=color, label=arm)
-                dots = [r for r in result["results"] if r["arm"] == arm]
+                dots = [r for r in measurements(result) if r["arm"] == arm]
                 axis.plot([r["flops"] / 1e12 for r in dots], [r["test"][key] * scale for r in dots],
                           ".", color=color)  # fmt: skip
             elif y:

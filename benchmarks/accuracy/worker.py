@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.accuracy import cost
 from benchmarks.accuracy.config import Arm, Experiment, read
-from benchmarks.accuracy.datasets import Parts, parts, shifted
+from benchmarks.accuracy.datasets import Parts, moved_by, parts, shifted, shifts, told_by
 from benchmarks.files import read_json, write_json
 from benchmarks.problems import MODELS
 
@@ -63,9 +63,11 @@ def run(job: Mapping[str, Any]) -> None:
     model = irprune.load(MODELS[experiment.model].location(), trust=True)
     assert model.atomistic is not None
     found = parts(experiment.data, model.atomistic, seed)
-    shifts: dict[str, float] = {}
-    if experiment.data.shift:
-        found, shifts = shifted(found, potential(model))
+    taken: dict[int, float] = {}
+    if experiment.data.rattle:
+        found = told_by(potential(model), found, experiment.data.rattle, seed)
+    if experiment.data.shift == "all":
+        found, taken = shifted(found, potential(model))
     original, graph, spent = structure(experiment, arm, seed, found)
     stats = graph.stats()
     out: dict[str, Any] = {
@@ -80,8 +82,17 @@ def run(job: Mapping[str, Any]) -> None:
         "n_valid": len(found.valid),
         "n_test": len(found.test),
         "left_out": found.left_out,
-        "shifts": shifts,
+        "shifts": {str(z): round(v, 6) for z, v in taken.items()},
     }
+
+    def tested(graph: Any) -> dict[str, Any]:
+        fast = potential(irprune.optimize(graph, verify=False))
+        own = experiment.data.shift == "test"
+        test = moved_by(found.test, shifts(fast, found.reference)) if own else found.test
+        return evaluate_frames(fast, test).to_json()
+
+    if steps and arm.start == "pruned":
+        out["before"], out["flops_chosen"] = tested(graph), spent
     if steps and arm.start != "pruned-raw":
         chosen = settings(experiment, arm, steps, job["lr"])
         folder = RunFolder(Path(job["output"]).with_suffix(""))
@@ -103,8 +114,7 @@ def run(job: Mapping[str, Any]) -> None:
             spent += cost.labelling(original.stats().flops_per_atom, atoms)
         out["valid_loss"] = min(r.loss for r in result.validation)
         out["validation"] = [[r.step, r.loss] for r in result.validation]
-    fast = irprune.optimize(graph, verify=False)
-    out["test"] = evaluate_frames(potential(fast), found.test).to_json()
+    out["test"] = tested(graph)
     out["flops"] = spent
     out["seconds"] = round(time.monotonic() - began, 1)
     write_json(Path(job["output"]), out)

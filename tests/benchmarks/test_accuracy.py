@@ -13,8 +13,8 @@ from ase.io import write
 
 from benchmarks.accuracy import cost
 from benchmarks.accuracy.config import Arm, Data, read
-from benchmarks.accuracy.datasets import parts, shifted
-from benchmarks.accuracy.report import plot, rows, table
+from benchmarks.accuracy.datasets import moved_by, parts, shifted, shifts, told_by
+from benchmarks.accuracy.report import ERRORS, plot, rows, table
 from benchmarks.accuracy.run import gather, jobs_of, part
 from benchmarks.problems import MODELS
 from irprune.data.frames import labels_of
@@ -119,12 +119,50 @@ def test_reference_energies_are_taken_out(data):
         atoms.info["REF_energy"] = (
             own + 2.5 * sum(atoms.numbers == 8) - 1.5 * sum(atoms.numbers == 29)
         )
-    moved, shifts = shifted(found, model)
-    assert shifts == {"8": pytest.approx(2.5), "29": pytest.approx(-1.5)}
+    moved, taken = shifted(found, model)
+    assert taken == {8: pytest.approx(2.5), 29: pytest.approx(-1.5)}
     for atoms in moved.test:
         own = float(model.evaluate(model.collate([atoms]), forces=False).energy)
         assert labels_of(atoms).energy == pytest.approx(own, abs=1e-5)
         assert labels_of(atoms).forces == pytest.approx(np.full((4, 3), 0.1))
+
+
+def test_structures_without_labels_get_those_of_the_model(data):
+    model = Potential(Toy(), TOY)
+    found = parts(Data(data, train=6, test=4, rattle=0.1), TOY, 0)
+    first, second = (told_by(model, found, 0.1, seed) for seed in (0, 1))
+    for atoms, was in zip(first.test, found.test, strict=True):
+        assert atoms.positions != pytest.approx(was.positions, abs=1e-3)
+        said = model.evaluate(model.collate([atoms]))
+        assert labels_of(atoms).energy == pytest.approx(float(said.energy))
+        assert labels_of(atoms).forces == pytest.approx(said.forces.numpy())
+    assert [a.positions.tolist() for a in first.test] == [a.positions.tolist() for a in second.test]
+    assert first.train[0].positions.tolist() != second.train[0].positions.tolist()
+
+
+def test_another_level_of_theory_for_the_test_part(data):
+    found = parts(Data(data, test_file=data, train=6, test=4, shift="test"), TOY, 0)
+    assert numbers(found.test).isdisjoint(numbers(found.reference))
+    model = Potential(Toy(), TOY)
+    for atoms in (*found.test, *found.reference):
+        own = float(model.evaluate(model.collate([atoms]), forces=False).energy)
+        atoms.info["REF_energy"] = own + 0.5 * len(atoms)
+    moved = moved_by(found.test, shifts(model, found.reference))
+    for atoms in moved:
+        own = float(model.evaluate(model.collate([atoms]), forces=False).energy)
+        assert labels_of(atoms).energy == pytest.approx(own, abs=1e-5)
+    with pytest.raises(ValueError, match="shift is '', all, or test with a test_file, got 'test'"):
+        Data(data, shift="test")
+
+
+def test_what_was_before_recovery_counts_as_no_steps():
+    tests = [dict.fromkeys(ERRORS, v) for v in (0.5, 0.1)]
+    common = {"arm": "a", "params": 10, "flops_chosen": 3.0}
+    found = rows({"results": [
+        {**common, "seed": s, "steps": 100, "flops": 9.0, "test": tests[1], "before": tests[0]}
+        for s in (0, 1)]})  # fmt: skip
+    assert [(r["steps"], r["seeds"], r["flops"]) for r in found] == [(0, 2, 3.0), (100, 2, 9.0)]
+    assert found[0]["force_mae_ev_per_a"] == (0.5, 0.0)
 
 
 def test_the_best_rate_is_taken_and_the_result_is_gathered(tmp_path):
