@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from benchmarks.accuracy.config import Arm, Experiment, read
 from benchmarks.accuracy.report import plot, table
 from benchmarks.files import read_json, write_json
 from benchmarks.problems import ROOT
+
+WORKER = "benchmarks.accuracy.worker"
 
 
 def part(folder: Path, arm: Arm, steps: int, seed: int, lr: float) -> Path:
@@ -55,41 +58,38 @@ def jobs_of(
 
 
 def _job(arm: Arm, steps: int, seed: int, lr: float, path: Path) -> dict[str, Any]:
-    return {"arm": arm.name, "steps": steps, "seed": seed, "lr": lr, "output": str(path)}
+    same = f"{arm.model} {arm.prune}"
+    return {"arm": arm.name, "steps": steps, "seed": seed, "lr": lr, "structure": same,
+            "output": str(path)}  # fmt: skip
 
 
 def do(jobs: list[dict[str, Any]], config: Path, processes: int, deadline: float) -> bool:
     """Runs what is not there, several processes with one thread each; whether all is there."""
     left = [j for j in jobs if not Path(j["output"]).is_file()]
-    done = len(jobs) - len(left)
+    print(f"{len(jobs) - len(left)} of {len(jobs)} parts are there", file=sys.stderr, flush=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
-    def one(job: dict[str, Any]) -> int:
-        if time.monotonic() > deadline:
-            return -1
+    def together(group: list[dict[str, Any]]) -> int:
         with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-            path = Path(folder) / "job.json"
-            write_json(path, {**job, "config": str(config), "threads": 1})
-            command = [
-                sys.executable,
-                "-W",
-                "ignore",
-                "-m",
-                "benchmarks.accuracy.worker",
-                str(path),
-            ]
-            began = time.monotonic()
-            code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
-        print(f"  {Path(job['output']).stem}: {time.monotonic() - began:.0f} s"
-              + (f", exit code {code}" if code else ""), file=sys.stderr, flush=True)  # fmt: skip
-        return code
+            path = Path(folder) / "jobs.json"
+            common = {"config": str(config), "threads": 1, "until": deadline}
+            write_json(path, [{**job, **common} for job in group])
+            command = [sys.executable, "-W", "ignore", "-m", WORKER, str(path)]
+            return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
-    print(f"{done} of {len(jobs)} parts are there", file=sys.stderr, flush=True)
     with ThreadPoolExecutor(processes) as pool:
-        codes = list(pool.map(one, left))
-    if any(code > 0 for code in codes):
+        codes = list(pool.map(together, grouped(left)))
+    if any(codes):
         raise SystemExit("a part failed; see above")
-    return -1 not in codes
+    return all(Path(j["output"]).is_file() for j in jobs)
+
+
+def grouped(jobs: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Jobs of one seed and structure, which one process makes once, in the order of their seeds."""
+    out: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for job in jobs:
+        out.setdefault((job["seed"], job["structure"]), []).append(job)
+    return [out[key] for key in sorted(out, key=lambda key: key[0])]
 
 
 def told(experiment: Experiment, seeds: tuple[int, ...]) -> str:
@@ -135,7 +135,7 @@ def main() -> None:
     print(told(experiment, seeds), file=sys.stderr)
     if options.plan:
         return
-    deadline = time.monotonic() + 60 * options.minutes
+    deadline = time.time() + 60 * options.minutes
     if not options.gather:
         tune, _ = jobs_of(experiment, folder, seeds)
         if do(tune, options.config.resolve(), options.jobs, deadline):

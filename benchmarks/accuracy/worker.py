@@ -1,7 +1,8 @@
-"""One arm at one budget and seed: python -m benchmarks.accuracy.worker JOB.json."""
+"""Arms with one seed and one structure: python -m benchmarks.accuracy.worker JOBS.json."""
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Mapping
@@ -16,24 +17,22 @@ from benchmarks.files import read_json, write_json
 from benchmarks.problems import MODELS
 
 
-def structure(experiment: Experiment, arm: Arm, seed: int, found: Parts) -> tuple[Any, Any, float]:
+def structure(config: Path, arm: Arm, seed: int) -> tuple[Any, Any, float]:
     """The checkpoint, the model to begin with, and the FLOPs that choosing its blocks took."""
-    import irprune
     from irprune.recover.fresh import fresh
 
-    name = arm.model or experiment.model
-    original = irprune.load(MODELS[name].location(), trust=True)
+    name = arm.model or read(config).model
+    original = checkpoint(name)
     if arm.start == "full":
         return original, original, 0.0
-    spent = 0.0
-    chosen = irprune.run(arm.prune, original, found.train, seed=seed)
-    if "energy-force" in arm.prune or "taylor" in arm.prune:
-        used = found.train[:24]  # what score takes at most
-        atoms = sum(len(a) for a in used)
-        spent = cost.scoring(original.stats().flops_per_atom, atoms)
+    graph = chosen(config, name, arm.prune, seed)
     if arm.start == "scratch":
-        return original, fresh(chosen, seed), 0.0
-    return original, chosen, spent
+        return original, fresh(graph, seed), 0.0
+    spent = 0.0
+    if "energy-force" in arm.prune or "taylor" in arm.prune:
+        atoms = sum(len(a) for a in data(config, seed)[0].train[:24])  # what score takes at most
+        spent = cost.scoring(original.stats().flops_per_atom, atoms)
+    return original, graph, spent
 
 
 def settings(experiment: Experiment, arm: Arm, steps: int, lr: float) -> Any:
@@ -43,6 +42,38 @@ def settings(experiment: Experiment, arm: Arm, steps: int, lr: float) -> Any:
     return replace(
         Settings(**{**experiment.settings, **arm.settings}), steps=steps, epochs=None, lr=lr
     )
+
+
+@functools.cache
+def checkpoint(name: str) -> Any:
+    """A checkpoint, once per process."""
+    import irprune
+
+    return irprune.load(MODELS[name].location(), trust=True)
+
+
+@functools.cache
+def data(config: Path, seed: int) -> tuple[Parts, dict[int, float]]:
+    """The parts of an experiment and what was taken out of their energies, once per process."""
+    import irprune
+    from irprune.api import potential
+
+    experiment = read(config)
+    original = checkpoint(experiment.model)
+    assert original.atomistic is not None
+    found = parts(experiment.data, original.atomistic, seed)
+    model = potential(irprune.optimize(original, verify=False))
+    if experiment.data.rattle:
+        found = told_by(model, found, experiment.data.rattle, seed)
+    return shifted(found, model) if experiment.data.shift == "all" else (found, {})
+
+
+@functools.cache
+def chosen(config: Path, model: str, prune: str, seed: int) -> Any:
+    """The checkpoint after a pipeline, once per process."""
+    import irprune
+
+    return irprune.run(prune, checkpoint(model), data(config, seed)[0].train, seed=seed)
 
 
 def run(job: Mapping[str, Any]) -> None:
@@ -56,19 +87,13 @@ def run(job: Mapping[str, Any]) -> None:
     from irprune.recover.runfolder import RunFolder
 
     torch.set_num_threads(job["threads"])
-    experiment = read(Path(job["config"]))
+    config = Path(job["config"])
+    experiment = read(config)
     arm = next(a for a in experiment.arms if a.name == job["arm"])
     seed, steps = job["seed"], job["steps"]
     began = time.monotonic()
-    model = irprune.load(MODELS[experiment.model].location(), trust=True)
-    assert model.atomistic is not None
-    found = parts(experiment.data, model.atomistic, seed)
-    taken: dict[int, float] = {}
-    if experiment.data.rattle:
-        found = told_by(potential(model), found, experiment.data.rattle, seed)
-    if experiment.data.shift == "all":
-        found, taken = shifted(found, potential(model))
-    original, graph, spent = structure(experiment, arm, seed, found)
+    found, taken = data(config, seed)
+    original, graph, spent = structure(config, arm, seed)
     stats = graph.stats()
     out: dict[str, Any] = {
         "arm": arm.name,
@@ -94,20 +119,20 @@ def run(job: Mapping[str, Any]) -> None:
     if steps and arm.start == "pruned":
         out["before"], out["flops_chosen"] = tested(graph), spent
     if steps and arm.start != "pruned-raw":
-        chosen = settings(experiment, arm, steps, job["lr"])
+        options = settings(experiment, arm, steps, job["lr"])
         folder = RunFolder(Path(job["output"]).with_suffix(""))
         graph, result = recover_graph(
             graph,
             original if arm.teacher else None,
             found.train,
-            chosen,
+            options,
             valid=found.valid,
             seed=seed,
             run=folder,
             resume=True,
         )
         per_atom = sum(len(a) for a in found.train) / len(found.train)
-        size = chosen.batch * chosen.accumulate
+        size = options.batch * options.accumulate
         spent += cost.training(stats.flops_per_atom, size * per_atom, steps)
         if arm.teacher:
             atoms = sum(len(a) for a in [*found.train, *found.valid])
@@ -121,4 +146,7 @@ def run(job: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    run(read_json(Path(sys.argv[1])))
+    for one in read_json(Path(sys.argv[1])):
+        if time.time() < one["until"]:
+            run(one)
+            print(f"  {Path(one['output']).stem}", file=sys.stderr, flush=True)
