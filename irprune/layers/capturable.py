@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -121,3 +123,41 @@ class PlainGate(nn.Module):
 def _columns(x: Tensor, segments: Sequence[tuple[int, int, int]]) -> Tensor:
     parts = [x[:, start : start + mul * dim] for start, mul, dim in segments]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+class PlainHarmonics(nn.Module):
+    """``o3.SphericalHarmonics`` from a plain function of all Y_l up to an order.
+
+    e3nn's own function is TorchScript, which fixes the number of edges once it has been called.
+    """
+
+    def __init__(self, original: Any, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.normalize, self.function = bool(original.normalize), function
+        self.orders = tuple(int(order) for order in original._ls_list)
+        scales = {
+            "integral": lambda order: math.sqrt((2 * order + 1) / (4 * math.pi)),
+            "component": lambda order: math.sqrt(2 * order + 1),
+            "norm": lambda order: 1.0,
+        }
+        self.scales = tuple(scales[original.normalization](order) for order in self.orders)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[edges, Σ(2l+1)] from vectors [edges, 3]."""
+        if self.normalize:
+            x = nn.functional.normalize(x, dim=-1)
+        every = self.function(max(self.orders), x[..., 0], x[..., 1], x[..., 2])
+        return torch.cat(
+            [
+                scale * every[..., order**2 : (order + 1) ** 2]
+                for order, scale in zip(self.orders, self.scales, strict=True)
+            ],
+            dim=-1,
+        )
+
+
+def plain_harmonics(original: Any) -> nn.Module:
+    """The same harmonics without TorchScript; ``original`` where e3nn's function keeps no Python."""
+    module = sys.modules[type(original).__module__]
+    function = getattr(module._spherical_harmonics, "_torchdynamo_inline", None)
+    return original if function is None else PlainHarmonics(original, function)

@@ -76,6 +76,11 @@ class SphericalHarmonics(OpDef):
             irreps_in=o3.Irreps(spec["irreps_in"]),
         )
 
+    def capturable(self, module: nn.Module) -> nn.Module:
+        from irprune.layers.capturable import plain_harmonics
+
+        return plain_harmonics(module)
+
     def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
         m = site.module
         assert isinstance(m, o3.SphericalHarmonics)

@@ -13,6 +13,8 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from e3nn import o3
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import irprune
 from irprune import api, compiled, joint
@@ -311,6 +313,22 @@ def test_laws_of_sizes_are_checked():
     assert not holds([4, 3, 2, 8, 4])
     assert not holds([5, 3, 2, 11, 5])
     assert not holds([5, 3, 2, 10, 6])
+
+
+@pytest.mark.parametrize("normalization", ["integral", "component", "norm"])
+@pytest.mark.parametrize("irreps", ["0e+1o+2e", "2e+0e", "1o+3o"])
+def test_harmonics_without_torchscript(irreps, normalization):
+    original = o3.SphericalHarmonics(irreps, normalize=True, normalization=normalization)
+    plain = capturable.plain_harmonics(original)
+    assert type(plain) is capturable.PlainHarmonics
+    x = torch.randn(7, 3, dtype=torch.float64)
+    for _ in range(3):  # e3nn's function has been called: it is specialized by now
+        want = original(x.requires_grad_())
+        want.sum().backward()
+    assert (plain(x) - want).abs().max() < 1e-14
+    made = make_fx(plain, tracing_mode="symbolic")(x.detach())
+    other = torch.randn(9, 3, dtype=torch.float64)
+    assert (made(other) - original(other)).abs().max() < 1e-14
 
 
 @pytest.mark.parametrize("dim", [1, 3])
