@@ -35,6 +35,9 @@ class Batch:
     """[B] int64."""
     head: Tensor
     """[N] int64, index into ``Atomistic.heads``."""
+    rounding: Tensor
+    """[E, 3] Å, what the float dtype of the batch loses of each edge vector when positions and images
+    of cells are subtracted: in float32 some 1e-7 of the size of the cell, zero in float64."""
 
     def __len__(self) -> int:
         return int(self.n_atoms.shape[0])
@@ -55,21 +58,30 @@ class Batch:
 
     def edge_vectors(self) -> Tensor:
         """[E, 3] Å, from the first to the second atom; differentiable in positions and cell."""
+        return self._differences() + self.rounding
+
+    def _differences(self) -> Tensor:
+        """Edge vectors as the float dtype gives them; the same for one structure and in a batch."""
         first, second = self.edge_index[0], self.edge_index[1]
-        images = torch.einsum("ei,eij->ej", self.shifts, self.cell[self.edge_batch])
+        images = (self.shifts.unsqueeze(2) * self.cell[self.edge_batch]).sum(dim=1)
         return self.positions[second] - self.positions[first] + images
 
     def to(
         self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> Batch:
-        """A copy with another float dtype or device."""
+        """A copy with another float dtype or device, and the same edge vectors."""
         moved = {}
         for f in fields(self):
             value: Tensor = getattr(self, f.name)
             moved[f.name] = value.to(
                 device=device, dtype=dtype if value.is_floating_point() else None
             )
-        return replace(self, **moved)
+        out = replace(self, **moved)
+        if dtype in (None, self.positions.dtype):
+            return out
+        vectors = self.edge_vectors().detach().to(out.positions.device, torch.float64)
+        lost = vectors - out._differences().detach()
+        return replace(out, rounding=lost.to(out.positions))
 
 
 def collate(
@@ -112,6 +124,7 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
         batch=torch.cat([b.batch + n for b, n in zip(batches, graphs_before, strict=True)]),
         n_atoms=torch.cat([b.n_atoms for b in batches]),
         head=torch.cat([b.head for b in batches]),
+        rounding=torch.cat([b.rounding for b in batches]),
     )
 
 
@@ -137,13 +150,15 @@ def batches(
 def _single(atoms: Atoms, atomistic: Atomistic, head: int, dtype: torch.dtype) -> Batch:
     edge_index, shifts = neighbour_list(atoms, atomistic.cutoff)
     n = len(atoms)
-    return Batch(
-        positions=torch.tensor(atoms.positions, dtype=dtype),
-        cell=torch.tensor(np.array(atoms.cell)[None], dtype=dtype),
+    exact = Batch(
+        positions=torch.tensor(atoms.positions, dtype=torch.float64),
+        cell=torch.tensor(np.array(atoms.cell)[None], dtype=torch.float64),
         species=torch.from_numpy(atomistic.species_of(atoms.numbers)),
         edge_index=torch.from_numpy(edge_index),
-        shifts=torch.tensor(shifts, dtype=dtype),
+        shifts=torch.tensor(shifts, dtype=torch.float64),
         batch=torch.zeros(n, dtype=torch.int64),
         n_atoms=torch.tensor([n], dtype=torch.int64),
         head=torch.full((n,), head, dtype=torch.int64),
+        rounding=torch.zeros(edge_index.shape[1], 3, dtype=torch.float64),
     )
+    return exact.to(dtype)

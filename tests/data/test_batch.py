@@ -69,3 +69,38 @@ def test_heads_and_errors() -> None:
         collate(FRAMES, two, head="a")
     with pytest.raises(UsageError, match="no structures"):
         collate([], TOY)
+
+
+def test_edge_vectors_in_float32_lose_no_more_than_their_own_rounding() -> None:
+    """Positions and cells are ten times as large as the vectors; far from the origin even more."""
+    crystal = bulk("Cu", cubic=True).repeat(4)
+    crystal.rattle(0.1, seed=0)
+    far = crystal.copy()
+    far.positions += 300.0
+    molecules = molecule("H2O")
+    molecules.positions += 300.0
+    frames = [crystal, far, molecules]
+    exact = collate(frames, TOY).edge_vectors()
+    batch = collate(frames, TOY, torch.float32)
+    eps = torch.finfo(torch.float32).eps
+    assert batch.edge_vectors().dtype == torch.float32
+    assert (batch.edge_vectors() - exact).abs().max() <= 2 * eps * exact.abs().max()
+    assert (batch._differences() - exact).abs().max() > 50 * eps * exact.abs().max()
+    assert torch.equal(collate(frames, TOY).to(torch.float32).edge_vectors(), batch.edge_vectors())
+    again = batch.to(torch.float64)
+    assert torch.equal(again.edge_vectors().float(), batch.edge_vectors())
+
+
+def test_an_edge_and_its_reverse_are_exact_negatives_in_float32() -> None:
+    crystal = bulk("Si", cubic=True).repeat(2)
+    crystal.rattle(0.1, seed=1)
+    batch = collate([crystal], TOY, torch.float32)
+    vectors = batch.edge_vectors()
+    keys = {
+        (*index, *map(int, shift)): v
+        for index, shift, v in zip(
+            batch.edge_index.T.tolist(), batch.shifts.tolist(), vectors, strict=True
+        )
+    }
+    for (i, j, *shift), v in keys.items():
+        assert torch.equal(keys[(j, i, *(-s for s in shift))], -v)
