@@ -49,6 +49,12 @@ class Backend:
     rank: ClassVar[int] = 0
     """The backend of the highest rank that does not decline is taken."""
 
+    def rank_on(self, device: torch.device) -> int:
+        """Its rank on a device, where that depends on it. Below that of the reference, it is taken
+        only where it is asked for.
+        """
+        return self.rank
+
     def supports(self, spec: Spec, device: torch.device, dtype: torch.dtype) -> Decline | None:
         """None if it can, else why not."""
         raise NotImplementedError
@@ -92,6 +98,23 @@ def backends() -> dict[str, Backend]:
     return {b.name: b for b in sorted(found, key=lambda b: -b.rank)}
 
 
+def order(device: torch.device) -> list[Backend]:
+    """Every backend, the first to be asked on a device first."""
+    return sorted(backends().values(), key=lambda b: -b.rank_on(device))
+
+
+def backend_named(name: str) -> Backend:
+    """The backend of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    known = backends()
+    if name not in known:
+        raise UsageError(f"no backend is called {name!r}; known are {', '.join(known)}")
+    return known[name]
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which backend serves a spec, and who declined before it."""
@@ -110,21 +133,23 @@ def choose(spec: Spec, device: torch.device, dtype: torch.dtype, wanted: str = "
     Raises:
         UsageError: ``wanted`` is not known, or declines.
     """
-    known = backends()
     if wanted != "auto":
-        if wanted not in known:
-            raise UsageError(f"no backend is called {wanted!r}; known are {', '.join(known)}")
-        refusal = known[wanted].supports(spec, device, dtype)
+        refusal = backend_named(wanted).supports(spec, device, dtype)
         if refusal is not None:
             raise UsageError(f"the backend that was asked for declines: {refusal}")
         return Choice(wanted, ())
     declined: list[Decline] = []
-    for name, backend in known.items():
+    for backend in order(device):
         refusal = backend.supports(spec, device, dtype)
         if refusal is None:
-            return Choice(name, tuple(declined))
+            return Choice(backend.name, tuple(declined))
         declined.append(refusal)
     raise AssertionError("the reference backend never declines")
+
+
+def refusals(spec: Spec, device: torch.device, dtype: torch.dtype) -> dict[str, Decline | None]:
+    """What every backend says to a spec, the first to be asked first; None where it serves."""
+    return {b.name: b.supports(spec, device, dtype) for b in order(device)}
 
 
 _told: set[str] = set()
