@@ -84,9 +84,7 @@ class Source:
     text: str
 
 
-def sources(
-    spec: PathSpec | PolySpec, config: Config, dtype: torch.dtype
-) -> tuple[Source, ...]:
+def sources(spec: PathSpec | PolySpec, config: Config, dtype: torch.dtype) -> tuple[Source, ...]:
     """Every kernel of a spec in one configuration.
 
     Raises:
@@ -97,9 +95,7 @@ def sources(
 
 
 @functools.lru_cache(maxsize=1024)
-def _sources(
-    spec: PathSpec | PolySpec, config: Config, dtype: torch.dtype
-) -> tuple[Source, ...]:
+def _sources(spec: PathSpec | PolySpec, config: Config, dtype: torch.dtype) -> tuple[Source, ...]:
     from irprune.kernels.triton import convolution
 
     texts = convolution.texts(spec, config, accumulator(dtype))
