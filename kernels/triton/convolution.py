@@ -1,4 +1,4 @@
-"""Triton text for the convolutions of a PathSpec: values, gradient by features, by harmonics and weights.
+"""Triton text for the convolutions of a PathSpec: values and gradients.
 
 Rows are ``ir_mul``: within a segment the components come first and the channels of one component lie
 side by side, so that the lanes of a program read neighbouring numbers. The Clebsch-Gordan coefficients
@@ -104,9 +104,9 @@ def walk(
 ) -> Text:
     """Gather, product and sum of one group; ``sizes`` are those of a row of every operand.
 
-    ``csr``: a program sums the edges of a node in registers. ``order`` are edges by node, ``ends`` where
-    those of each node begin, ``other`` the node that an edge reads. ``atomic``: a program adds one edge
-    to the node ``own``.
+    ``csr``: a program sums the edges of a node in registers. ``order`` are edges by node, ``ends``
+    where those of each node begin, ``other`` the node that an edge reads. ``atomic``: a program adds
+    one edge to the node ``own``.
     """
     source, harmonics, weights, target = sizes
     mask = "" if group.mul % config.block == 0 else f", mask=u < {group.mul}"
@@ -184,8 +184,8 @@ def edges(
 ) -> Text:  # fmt: skip
     """Gradients by harmonics and weights. A program is one row of weights with its edges, at most two.
 
-    ``slots`` [rows, 2] holds the edges of a row, or −1: so every number is written by one program, without
-    atomics, and rows that no edge uses get zeros.
+    ``slots`` [rows, 2] holds the edges of a row, or −1: so every number is written by one program,
+    without atomics, and rows that no edge uses get zeros.
     """
     source, harmonics, weights, target = sizes
     kind = SUMS[acc]

@@ -1,8 +1,8 @@
 """Rows of irreps in the layout of the kernels, and back.
 
-A flat row is ``mul_ir``: the components of one channel lie side by side. Kernels want ``ir_mul``: within a
-segment, the channels of one component do. Both conversions are torch operators, so autograd and
-torch.compile see through them; rows of scalars are alike in both.
+A flat row is ``mul_ir``: the components of one channel lie side by side. Kernels want ``ir_mul``:
+within a segment, the channels of one component do. Both conversions are torch operators, so autograd
+and torch.compile see through them; rows of scalars are alike in both.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ def _exchange(x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
         return x
     parts = x.split([a * b for a, b in shapes], dim=1)
     return torch.cat(
-        [p.unflatten(1, shape).transpose(1, 2).flatten(1) for p, shape in zip(parts, shapes)],
+        [
+            p.unflatten(1, shape).transpose(1, 2).flatten(1)
+            for p, shape in zip(parts, shapes, strict=True)
+        ],
         dim=1,
     )
