@@ -7,11 +7,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from irprune.backends import Backend, Decline, Kernel, Spec, remember
-from irprune.errors import UsageError
 from irprune.kernels.cpu.compiler import CompilerError, find_compiler, library
+from irprune.kernels.operands import refuse_tangents
 from irprune.linearspec import LinearSpec
 from irprune.pathspec import PathSpec
 from irprune.polyspec import PolySpec
@@ -72,21 +71,6 @@ class Cpu(Backend):
             LinearSpec: linear,
         }
         return kernels[type(spec)]
-
-
-def refuse_tangents(*tensors: Tensor) -> None:
-    """Compiled kernels have reverse derivatives only; torch would drop a tangent silently.
-
-    Raises:
-        UsageError: forward-mode differentiation reaches a kernel.
-    """
-    if forward_ad._current_level < 0:
-        return
-    if any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
-        raise UsageError(
-            "compiled kernels have no forward-mode derivatives; set the module's backend to"
-            " 'reference' for them"
-        )
 
 
 PROBE = 'extern "C" int probe() { int n = 0;\n#pragma omp parallel\n{ n = 1; }\nreturn n; }\n'
