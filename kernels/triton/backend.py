@@ -26,6 +26,10 @@ class Triton(Backend):
     name: ClassVar[str] = "triton"
     rank: ClassVar[int] = 20
 
+    def rank_on(self, device: torch.device) -> int:
+        # where it never serves it is asked last, and users need not hear of it
+        return self.rank if device.type != "cpu" or interpreted() else -4
+
     def supports(self, spec: Spec, device: torch.device, dtype: torch.dtype) -> Decline | None:
         if device.type == "cpu" and not interpreted():
             return Decline(
@@ -42,15 +46,16 @@ class Triton(Backend):
 
     def kernel(self, spec: Spec) -> Kernel:
         from irprune.kernels.triton import ops
-        from irprune.kernels.triton.config import config_for
         from irprune.kernels.triton.layout import to_ir_mul, to_mul_ir
+        from irprune.kernels.tuner.lookup import chosen
 
         assert isinstance(spec, PathSpec)
         key = remember(spec)
 
         def convolution(x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> Tensor:
             refuse_tangents(x, y, w)
-            config = str(config_for(spec, x.dtype))
+            degree = y.shape[0] / max(x.shape[0], 1)
+            config = str(chosen(spec, x.dtype, x.device, degree))
             made = ops.convolution(to_ir_mul(x, spec.in1), y, w, edges, key, config)
             return to_mul_ir(made, spec.out)
 

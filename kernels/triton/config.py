@@ -108,6 +108,11 @@ def pin(spec: PathSpec | PolySpec, dtype: torch.dtype, config: Config) -> None:
     _PINNED[spec.key, dtype] = legal(spec, config)
 
 
+def pinned(spec: PathSpec | PolySpec, dtype: torch.dtype) -> bool:
+    """Whether this process has been told what to use."""
+    return (spec.key, dtype) in _PINNED
+
+
 def config_for(spec: PathSpec | PolySpec, dtype: torch.dtype) -> Config:
     """The pinned configuration, else the default one."""
     return _PINNED.get((spec.key, dtype)) or default(spec)
