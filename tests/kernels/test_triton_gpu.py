@@ -12,7 +12,7 @@ from irprune.backends import choose, convolve, kernel_for
 from irprune.kernels.triton import launch
 from irprune.kernels.triton.config import configs, default, pin
 from tests.kernels import specs
-from tests.kernels.operands import derivatives, inputs
+from tests.kernels.operands import assert_derivatives_equal, derivatives, inputs
 
 pytestmark = [
     pytest.mark.gpu,
@@ -31,9 +31,7 @@ def assert_equal(spec, given, tolerance):
         t.detach().double().requires_grad_() if t.is_floating_point() else t for t in given
     )
     wanted = derivatives(lambda *a: convolve(spec, *a), *exact)
-    for a, b in zip(made, wanted, strict=True):
-        scale = max(1.0, float(b.detach().abs().max()))
-        assert float((a.double() - b).detach().abs().max()) <= tolerance * scale
+    assert_derivatives_equal(made, wanted, tolerance)
 
 
 @pytest.mark.parametrize("name", ["scalars", "odd", "wide", "order 3", "shared"])

@@ -15,7 +15,7 @@ from irprune.kernels.triton import launch, ops
 from irprune.kernels.triton.config import Config, configs, default, pin
 from irprune.pathspec import PathSpec, SpecPath
 from tests.kernels import specs
-from tests.kernels.operands import derivatives, inputs
+from tests.kernels.operands import assert_derivatives_equal, derivatives, inputs
 
 pytestmark = pytest.mark.usefixtures("unscripted")
 
@@ -50,9 +50,7 @@ def ours(spec, config):
 def assert_equal(spec, config, given, tolerance):
     made = derivatives(ours(spec, config), *given)
     wanted = derivatives(lambda *a: convolve(spec, *a), *given)
-    for a, b in zip(made, wanted, strict=True):
-        scale = max(1.0, float(b.detach().abs().max()))
-        assert float((a - b).detach().abs().max()) <= tolerance * scale
+    assert_derivatives_equal(made, wanted, tolerance)
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
