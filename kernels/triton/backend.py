@@ -27,7 +27,7 @@ class Triton(Backend):
     """
 
     name: ClassVar[str] = "triton"
-    rank: ClassVar[int] = 20
+    rank: ClassVar[int] = 5
 
     def supports(self, spec: Spec, device: torch.device, dtype: torch.dtype) -> Decline | None:
         if device.type == "cpu" and not interpreted():

@@ -261,7 +261,8 @@ def test_operands_that_do_not_fit_are_refused():
         torch.func.jvp(lambda v: ours(spec, CSR)(x.detach(), v, w.detach(), lists), (y,), (y,))
 
 
-def test_the_interpreter_is_the_first_choice_where_it_is_asked_for():
-    spec = specs.spec_named("odd")
-    assert str(choose(spec, torch.device("cpu"), torch.float64)) == "triton"
+def test_the_interpreter_serves_where_it_is_asked_for():
+    spec, cpu = specs.spec_named("odd"), torch.device("cpu")
+    assert str(choose(spec, cpu, torch.float64, "triton")) == "triton"
+    assert choose(spec, cpu, torch.float64).backend != "triton"
     assert all(c.block == 16 for c in configs(spec))
