@@ -63,7 +63,8 @@ class Backend:
         """A function of tensors, differentiable twice.
 
         Of a PathSpec: (x [N, in1], y [E, in2], w [rows, weights], edges packed) → [N, out], with the
-        edges of ``irprune.edges.pack``. Of a PolySpec: (x [N, inputs], w [N, paths, K]) → [N, outputs].
+        edges of ``irprune.edges.pack``. Of a PolySpec: (x [N, inputs], w [rows, paths, K], row of w of
+        each node or None for its own) → [N, outputs].
         Of a TableSpec: (r [rows], table, number of the table of each row or None) → [rows, width].
         Of a LinearSpec: (x [N, in], for each group its matrix [copies in, copies out]) → [N, out].
         """

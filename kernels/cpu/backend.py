@@ -50,8 +50,9 @@ class Cpu(Backend):
             made: Tensor = ops.convolution(x, y, w, edges, key)
             return made
 
-        def polynomial(x: Tensor, w: Tensor) -> Tensor:
+        def polynomial(x: Tensor, w: Tensor, which: Tensor | None = None) -> Tensor:
             refuse_tangents(x, w)
+            w = w if which is None else w.index_select(0, which)
             made: Tensor = ops.polynomial(x, w, key)
             return made
 

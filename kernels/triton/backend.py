@@ -12,13 +12,15 @@ from torch import Tensor
 
 from irprune.backends import Backend, Decline, Kernel, Spec, remember
 from irprune.kernels.operands import refuse_tangents
+from irprune.kernels.triton.layout import to_ir_mul, to_mul_ir
 from irprune.pathspec import PathSpec
+from irprune.polyspec import PolySpec
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 class Triton(Backend):
-    """Serves convolutions on GPUs, and on the CPU in Triton's interpreter.
+    """Serves convolutions and polynomials on GPUs, and on the CPU in Triton's interpreter.
 
     Sums of float16 and bfloat16 are float32.
     """
@@ -27,8 +29,8 @@ class Triton(Backend):
     rank: ClassVar[int] = 20
 
     def rank_on(self, device: torch.device) -> int:
-        # where it never serves it is asked last, and users need not hear of it
-        return self.rank if device.type != "cpu" or interpreted() else -4
+        # the interpreter is for tests: there it is taken only where it is named
+        return self.rank if device.type == "cuda" else -4
 
     def supports(self, spec: Spec, device: torch.device, dtype: torch.dtype) -> Decline | None:
         if device.type == "cpu" and not interpreted():
@@ -37,7 +39,7 @@ class Triton(Backend):
             )
         if device.type not in ("cpu", "cuda"):
             return Decline(self.name, f"runs on CUDA and ROCm, the tensors are on {device.type}")
-        if not isinstance(spec, PathSpec):
+        if not isinstance(spec, PathSpec | PolySpec):
             return Decline(self.name, f"has no kernels for a {type(spec).__name__}")
         if dtype not in DTYPES:
             return Decline(self.name, f"float64, float32, float16 and bfloat16 only, got {dtype}")
@@ -45,21 +47,45 @@ class Triton(Backend):
         return None if missing is None else Decline(self.name, missing, loud=True)
 
     def kernel(self, spec: Spec) -> Kernel:
-        from irprune.kernels.triton import ops
-        from irprune.kernels.triton.layout import to_ir_mul, to_mul_ir
-        from irprune.kernels.tuner.lookup import chosen
+        if isinstance(spec, PathSpec):
+            return _convolution(spec)
+        assert isinstance(spec, PolySpec)
+        return _polynomial(spec)
 
-        assert isinstance(spec, PathSpec)
-        key = remember(spec)
 
-        def convolution(x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> Tensor:
-            refuse_tangents(x, y, w)
-            degree = y.shape[0] / max(x.shape[0], 1)
-            config = str(chosen(spec, x.dtype, x.device, degree))
-            made = ops.convolution(to_ir_mul(x, spec.in1), y, w, edges, key, config)
-            return to_mul_ir(made, spec.out)
+def _convolution(spec: PathSpec) -> Kernel:
+    from irprune.kernels.triton import ops
+    from irprune.kernels.tuner.lookup import chosen
 
-        return convolution
+    key = remember(spec)
+
+    def convolution(x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> Tensor:
+        refuse_tangents(x, y, w)
+        degree = y.shape[0] / max(x.shape[0], 1)
+        config = str(chosen(spec, x.dtype, x.device, degree))
+        made = ops.convolution(to_ir_mul(x, spec.in1), y, w, edges, key, config)
+        return to_mul_ir(made, spec.out)
+
+    return convolution
+
+
+def _polynomial(spec: PolySpec) -> Kernel:
+    from irprune.kernels.triton import polynomial_ops
+    from irprune.kernels.tuner.lookup import chosen
+
+    key = remember(spec)
+    inputs, outputs = spec.segments
+
+    def polynomial(x: Tensor, w: Tensor, which: Tensor | None = None) -> Tensor:
+        refuse_tangents(x, w)
+        if which is None:
+            which = torch.arange(x.shape[0], device=x.device)
+        which = which.to(torch.int64)
+        config = str(chosen(spec, x.dtype, x.device, 1))
+        made = polynomial_ops.polynomial(to_ir_mul(x, inputs), w, which, key, config)
+        return to_mul_ir(made, outputs)
+
+    return polynomial
 
 
 def interpreted() -> bool:

@@ -14,10 +14,8 @@ from dataclasses import dataclass
 import torch
 
 from irprune.kernels.triton.config import Config
-from irprune.kernels.triton.source import Text
+from irprune.kernels.triton.source import SUMS, Text
 from irprune.pathspec import PathSpec
-
-SUMS = {torch.float32: "tl.float32", torch.float64: "tl.float64"}
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,9 @@ POINTERS = {
 
 INDEX = "*i64"
 
+SUMS = {torch.float32: "tl.float32", torch.float64: "tl.float64"}
+"""Triton's names of the dtypes that kernels add up in."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -69,8 +72,9 @@ class Source:
     """One kernel: what ``triton.compiler.ASTSource`` and a launch need."""
 
     name: str
-    """``forward_0``, ``features_0`` (gradient by features), ``edges`` (by harmonics and weights);
-    the number is that of a group of segments that share results."""
+    """Of a PathSpec: ``forward_0``, ``features_0`` (gradient by features), ``edges`` (by harmonics
+    and weights); the number is that of a group of segments that share results. Of a PolySpec: the
+    names of ``polynomial.KINDS``."""
     fn: Any
     """The function under ``triton.jit``."""
     signature: dict[str, str]
@@ -96,9 +100,12 @@ def sources(spec: PathSpec | PolySpec, config: Config, dtype: torch.dtype) -> tu
 
 @functools.lru_cache(maxsize=1024)
 def _sources(spec: PathSpec | PolySpec, config: Config, dtype: torch.dtype) -> tuple[Source, ...]:
-    from irprune.kernels.triton import convolution
+    from irprune.kernels.triton import convolution, polynomial
 
-    texts = convolution.texts(spec, config, accumulator(dtype))
+    if isinstance(spec, PolySpec):
+        texts = polynomial.texts(spec, config, accumulator(dtype))
+    else:
+        texts = convolution.texts(spec, config, accumulator(dtype))
     return tuple(_source(text, config, dtype) for text in texts)
 
 

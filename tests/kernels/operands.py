@@ -20,14 +20,21 @@ def inputs(spec, nodes=6, edges=31, rows=None, dtype=torch.float64, seed=0):
     return x, y, w, pack(sender, receiver, nodes, row)
 
 
-def derivatives(function, x, y, w, edges):
+def derivatives(function, *operands):
     """Value, gradients, and gradients of a random combination of the gradients."""
     g = torch.Generator().manual_seed(1)
-    out = function(x, y, w, edges)
-    up = torch.randn(out.shape, generator=g, dtype=torch.float64).to(out.dtype).requires_grad_()
-    first = torch.autograd.grad((out * up).sum(), (x, y, w), create_graph=True)
+    wanted = [t for t in operands if t.requires_grad]
+    out = function(*operands)
+    up = torch.randn(out.shape, generator=g, dtype=torch.float64).to(out).requires_grad_()
+    first = torch.autograd.grad((out * up).sum(), wanted, create_graph=True)
     mixed = sum(
-        (f * torch.randn(f.shape, generator=g, dtype=torch.float64).to(f.dtype)).sum()
-        for f in first
+        (f * torch.randn(f.shape, generator=g, dtype=torch.float64).to(f)).sum() for f in first
     )
-    return [out, *first, *torch.autograd.grad(mixed, (up, x, y, w))]
+    return [out, *first, *torch.autograd.grad(mixed, (up, *wanted))]
+
+
+def assert_derivatives_equal(made, wanted, tolerance):
+    """Two lists of ``derivatives``, relative to the largest number of each."""
+    for a, b in zip(made, wanted, strict=True):
+        scale = max(1.0, float(b.detach().abs().max()))
+        assert float((a.double() - b.double()).detach().abs().max()) <= tolerance * scale

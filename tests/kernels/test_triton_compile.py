@@ -105,3 +105,18 @@ def test_loads_of_several_edges_are_in_flight_with_stages():
     chosen = [c for c in configs(spec) if c.stages == 3 and c.block == 32 and c.warps == 1]
     (source,) = (s for s in sources(spec, chosen[0], torch.float32) if s.name == "forward_0")
     assert "cp.async" in compiled(source, "sm_80").asm["ptx"]
+
+
+def test_polynomials_do_not_spill(tmp_path):
+    spec = specs.polynomial(33, 3)
+    found = sources(spec, default(spec), torch.float32)
+    assert [s.name for s in found] == ["values", "first_x", "first_xw", "second_x", "second_xw"]
+    for source in found:
+        assert stack(compiled(source, "sm_90"), tmp_path) == 0, source.name
+
+
+def test_polynomials_compile_for_an_amd_gpu():
+    spec = specs.polynomial(5, 2)
+    for source in sources(spec, default(spec), torch.float64):
+        text = compiled(source, "gfx942").asm["amdgcn"]
+        assert re.findall(r"\.vgpr_spill_count:\s*(\d+)", text) == ["0"], source.name

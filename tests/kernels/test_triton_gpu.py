@@ -12,7 +12,7 @@ from irprune.backends import choose, convolve, kernel_for
 from irprune.kernels.triton import launch
 from irprune.kernels.triton.config import configs, default, pin
 from tests.kernels import specs
-from tests.kernels.operands import derivatives, inputs
+from tests.kernels.operands import assert_derivatives_equal, derivatives, inputs
 
 pytestmark = [
     pytest.mark.gpu,
@@ -31,9 +31,7 @@ def assert_equal(spec, given, tolerance):
         t.detach().double().requires_grad_() if t.is_floating_point() else t for t in given
     )
     wanted = derivatives(lambda *a: convolve(spec, *a), *exact)
-    for a, b in zip(made, wanted, strict=True):
-        scale = max(1.0, float(b.detach().abs().max()))
-        assert float((a.double() - b).detach().abs().max()) <= tolerance * scale
+    assert_derivatives_equal(made, wanted, tolerance)
 
 
 @pytest.mark.parametrize("name", ["scalars", "odd", "wide", "order 3", "shared"])
@@ -49,9 +47,25 @@ def test_every_configuration_equals_the_reference(name, dtype):
         assert {key.split()[1] for key in launch.LAUNCHES} == {config.variant}
 
 
+@pytest.mark.parametrize("channels", [5, 64, 129])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_every_configuration_of_a_polynomial_equals_the_reference(channels, dtype):
+    spec = specs.polynomial(channels)
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(70, 4 * channels, generator=g, dtype=dtype)
+    w = torch.randn(3, 4, channels, generator=g, dtype=dtype)
+    x, w, which = on_device((x, w, torch.randint(0, 3, (70,), generator=g)))
+    exact = [t.detach().double().requires_grad_() for t in (x, w)]
+    wanted = derivatives(spec.evaluate, *exact, which)
+    for config in configs(spec):
+        pin(spec, dtype, config)
+        made = derivatives(kernel_for(spec, x, "triton"), x, w, which)
+        assert_derivatives_equal(made, wanted, 1e-12 if dtype is torch.float64 else 1e-4)
+
+
 def test_auto_takes_triton():
-    spec = specs.spec_named("wide")
-    assert choose(spec, torch.device("cuda"), torch.float32).backend == "triton"
+    for spec in (specs.spec_named("wide"), specs.polynomial()):
+        assert choose(spec, torch.device("cuda"), torch.float32).backend == "triton"
 
 
 def test_sums_of_low_precision_are_float32():

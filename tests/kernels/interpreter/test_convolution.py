@@ -15,7 +15,7 @@ from irprune.kernels.triton import launch, ops
 from irprune.kernels.triton.config import Config, configs, default, pin
 from irprune.pathspec import PathSpec, SpecPath
 from tests.kernels import specs
-from tests.kernels.operands import derivatives, inputs
+from tests.kernels.operands import assert_derivatives_equal, derivatives, inputs
 
 pytestmark = pytest.mark.usefixtures("unscripted")
 
@@ -50,9 +50,7 @@ def ours(spec, config):
 def assert_equal(spec, config, given, tolerance):
     made = derivatives(ours(spec, config), *given)
     wanted = derivatives(lambda *a: convolve(spec, *a), *given)
-    for a, b in zip(made, wanted, strict=True):
-        scale = max(1.0, float(b.detach().abs().max()))
-        assert float((a - b).detach().abs().max()) <= tolerance * scale
+    assert_derivatives_equal(made, wanted, tolerance)
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
@@ -263,7 +261,8 @@ def test_operands_that_do_not_fit_are_refused():
         torch.func.jvp(lambda v: ours(spec, CSR)(x.detach(), v, w.detach(), lists), (y,), (y,))
 
 
-def test_the_interpreter_is_the_first_choice_where_it_is_asked_for():
-    spec = specs.spec_named("odd")
-    assert str(choose(spec, torch.device("cpu"), torch.float64)) == "triton"
+def test_the_interpreter_serves_where_it_is_asked_for():
+    spec, cpu = specs.spec_named("odd"), torch.device("cpu")
+    assert str(choose(spec, cpu, torch.float64, "triton")) == "triton"
+    assert choose(spec, cpu, torch.float64).backend != "triton"
     assert all(c.block == 16 for c in configs(spec))
