@@ -70,11 +70,11 @@ def missing(device: str) -> str | None:
 
     found = version("cuequivariance-torch")
     if tuple(int(part) for part in found.split(".")[:2]) < MINIMUM:
-        return f"works with cuequivariance-torch {'.'.join(map(str, MINIMUM))} or later, found {found}"
-    if device == "cuda" and importlib.util.find_spec("cuequivariance_ops_torch") is None:
         return (
-            "its CUDA kernels are not installed (pip install cuequivariance-ops-torch-cu12, or -cu13)"
+            f"works with cuequivariance-torch {'.'.join(map(str, MINIMUM))} or later, found {found}"
         )
+    if device == "cuda" and importlib.util.find_spec("cuequivariance_ops_torch") is None:
+        return "its CUDA kernels are not installed (pip install cuequivariance-ops-torch-cu12)"
     if device == "cuda" and not torch.cuda.is_available():
         return "torch finds no CUDA device"
     try:

@@ -61,8 +61,7 @@ def _convolution(spec: PathSpec) -> Kernel:
 
     def convolution(x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> Tensor:
         refuse_tangents(x, y, w)
-        degree = y.shape[0] / max(x.shape[0], 1)
-        config = str(chosen(spec, x.dtype, x.device, degree))
+        config = str(chosen(spec, x, y.shape[0]))
         made = ops.convolution(to_ir_mul(x, spec.in1), y, w, edges, key, config)
         return to_mul_ir(made, spec.out)
 
@@ -81,7 +80,7 @@ def _polynomial(spec: PolySpec) -> Kernel:
         if which is None:
             which = torch.arange(x.shape[0], device=x.device)
         which = which.to(torch.int64)
-        config = str(chosen(spec, x.dtype, x.device, 1))
+        config = str(chosen(spec, x, x.shape[0]))
         made = polynomial_ops.polynomial(to_ir_mul(x, inputs), w, which, key, config)
         return to_mul_ir(made, outputs)
 

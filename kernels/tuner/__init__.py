@@ -1,1 +1,1 @@
-"""The tuner of Triton kernels: compilation anywhere, timing on a GPU, and the cache of what was found."""
+"""The tuner of Triton kernels: compiled anywhere, timed on a GPU, kept in a cache."""

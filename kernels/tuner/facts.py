@@ -117,9 +117,7 @@ def find_tool() -> Path:
 
     tool = Path(triton.backends.nvidia.__file__).parent / "bin" / TOOL
     if not tool.is_file():
-        raise IrpruneError(
-            f"there is no {tool}; install triton from its wheel, which brings it"
-        )
+        raise IrpruneError(f"there is no {tool}; install triton from its wheel, which brings it")
     return tool
 
 

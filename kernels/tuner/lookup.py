@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 
 import torch
+from torch import Tensor
 
+from irprune.cost import DEFAULT_EDGES_PER_ATOM
 from irprune.kernels.triton.config import Config, config_for, configs, default, pinned
 from irprune.kernels.tuner import cache
 from irprune.kernels.tuner.architecture import Architecture, architecture_of
@@ -14,17 +16,19 @@ from irprune.pathspec import PathSpec
 from irprune.polyspec import PolySpec
 
 
-def chosen(
-    spec: PathSpec | PolySpec, dtype: torch.dtype, device: torch.device, degree: float
-) -> Config:
-    """The configuration for tensors on a device, with so many edges per node.
+def chosen(spec: PathSpec | PolySpec, x: Tensor, edges: int) -> Config:
+    """The configuration for tensors like x [N, …] with so many edges.
 
     One that was pinned in this process comes first. On a GPU the cache is asked next, and whatever is
     not a timed configuration is said on stderr. Elsewhere (Triton's interpreter) it is the default.
     """
-    if device.type != "cuda" or pinned(spec, dtype):
-        return config_for(spec, dtype)
-    return lookup(spec, dtype, architecture_of(device), degree)
+    if x.device.type != "cuda" or pinned(spec, x.dtype):
+        return config_for(spec, x.dtype)
+    n = x.shape[0]
+    # without numbers, where a graph is captured for all sizes, what is usual
+    known = isinstance(n, int) and isinstance(edges, int)
+    degree = edges / max(n, 1) if known else DEFAULT_EDGES_PER_ATOM
+    return lookup(spec, x.dtype, architecture_of(x.device), degree)
 
 
 def lookup(

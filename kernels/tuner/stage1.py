@@ -55,8 +55,9 @@ class Candidate:
     def from_json(cls, found: Mapping[str, Any]) -> Candidate:
         kernels = tuple(KernelFacts.from_json(k) for k in found["kernels"])
         rejected = found["rejected"]
-        made = cls(Config.parse(found["config"]), kernels, None if rejected is None else str(rejected))
-        return made
+        return cls(
+            Config.parse(found["config"]), kernels, None if rejected is None else str(rejected)
+        )
 
 
 def compile_source(source: Source, architecture: Architecture) -> Any:
@@ -86,9 +87,7 @@ def inspect(
             return Candidate(
                 config, tuple(found), f"{source.name}: {type(error).__name__}: {reason}"
             )
-        facts = read_facts(
-            source.name, made, architecture, config.warps, source.blocks, degree
-        )
+        facts = read_facts(source.name, made, architecture, config.warps, source.blocks, degree)
         found.append(facts)
         if facts.stack:
             return Candidate(

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from irprune.backends import convolve, remember
+from irprune.backends import Reference
 from irprune.edges import pack
 from irprune.errors import CheckFailed, UsageError
 from irprune.kernels.triton.config import Config
 from irprune.kernels.tuner.entry import Timed
 from irprune.passmanager import Progress, no_progress
 from irprune.pathspec import PathSpec
+from irprune.polyspec import PolySpec
 
 Call = Callable[[], object]
 Timer = Callable[[Call], float]
@@ -27,83 +28,94 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, tor
 """Largest difference from the reference in float64, of the largest number of it."""
 EDGES = 200_000
 """Edges of the problem that is timed: enough to fill a large GPU."""
+ELEMENTS = 4
+"""Rows of weights of a polynomial that is timed."""
 FLUSH = 256 * 1024 * 1024
 """Bytes written before a call is timed, so that its operands are not in the cache of the GPU."""
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Operands of a convolution on a graph in which every node has the same number of edges."""
+    """Operands of a spec: of a convolution (x, y, w) and the packed edges of a graph whose nodes all
+    have the same number of them; of a polynomial (x, w) and the row of w of every node.
+    """
 
-    spec: PathSpec
-    x: Tensor
-    y: Tensor
-    w: Tensor
-    edges: Tensor
+    spec: PathSpec | PolySpec
+    operands: tuple[Tensor, ...]
+    index: Tensor
 
-    @property
-    def operands(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.x, self.y, self.w
+    def exact(self) -> Problem:
+        """The same numbers in float64."""
+        made = tuple(t.detach().double().requires_grad_() for t in self.operands)
+        return Problem(self.spec, made, self.index)
 
 
 def problem(
-    spec: PathSpec,
+    spec: PathSpec | PolySpec,
     dtype: torch.dtype,
     device: torch.device,
     degree: int,
     count: int = EDGES,
     seed: int = 0,
 ) -> Problem:
-    """Random numbers, senders near their receivers as in a structure whose atoms are sorted."""
-    nodes = max(count // degree, 2)
+    """Random numbers for ``count`` edges (rows, of a polynomial).
+
+    Senders are near their receivers, as in a structure whose atoms are sorted.
+    """
     g = torch.Generator().manual_seed(seed)
+
+    def numbers(*size: int) -> Tensor:
+        return torch.randn(*size, generator=g).to(device, dtype).requires_grad_()
+
+    if isinstance(spec, PolySpec):
+        which = torch.randint(ELEMENTS, (count,), generator=g).to(device)
+        x = numbers(count, spec.dims[0] * spec.channels)
+        return Problem(spec, (x, numbers(ELEMENTS, spec.n_paths, spec.channels)), which)
+    nodes = max(count // degree, 2)
     receiver = torch.arange(nodes).repeat_interleave(degree)
-    near = torch.randint(1, min(nodes, 4 * degree), receiver.shape, generator=g)
+    near = torch.randint(1, min(nodes, 4 * degree + 1), receiver.shape, generator=g)
     sender = (receiver + near) % nodes
-    sizes = (nodes, spec.dims[0]), (len(receiver), spec.dims[1]), (len(receiver), spec.n_weights)
-    numbers = (torch.randn(*s, generator=g).to(device, dtype) for s in sizes)
-    x, y, w = (t.requires_grad_() for t in numbers)
-    return Problem(spec, x, y, w, pack(sender.to(device), receiver.to(device), nodes))
+    edges = pack(sender.to(device), receiver.to(device), nodes)
+    x, y = numbers(nodes, spec.dims[0]), numbers(len(receiver), spec.dims[1])
+    return Problem(spec, (x, y, numbers(len(receiver), spec.n_weights)), edges)
 
 
 def triton_call(given: Problem, config: Config) -> Callable[[], tuple[Tensor, ...]]:
     """A call that gives values and gradients by one configuration of the Triton kernels."""
-    from irprune.kernels.triton import ops
-    from irprune.kernels.triton.layout import to_ir_mul, to_mul_ir
+    from irprune.kernels.triton.backend import Triton
+    from irprune.kernels.triton.config import pin
 
-    key, text = remember(given.spec), str(config)
+    kernel = Triton().kernel(given.spec)
 
-    def convolution(x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> Tensor:
-        made = ops.convolution(to_ir_mul(x, given.spec.in1), y, w, edges, key, text)
-        return to_mul_ir(made, given.spec.out)
+    def call() -> tuple[Tensor, ...]:
+        pin(given.spec, given.operands[0].dtype, config)
+        return with_gradients(kernel, given)
 
-    return lambda: with_gradients(convolution, given)
+    return call
 
 
 def with_gradients(kernel: Callable[..., Tensor], given: Problem) -> tuple[Tensor, ...]:
-    """Values, and the gradients of their sum with cosines."""
-    made = kernel(*given.operands, given.edges)
+    """Values, and the gradients of their product with fixed numbers by every operand."""
+    made = kernel(*given.operands, given.index)
     g = torch.linspace(-1, 1, made.numel(), device=made.device, dtype=made.dtype).view_as(made)
     return made.detach(), *torch.autograd.grad(made, given.operands, g)
 
 
 def check(given: Problem, made: Sequence[Tensor], config: Config) -> None:
-    """Compares values and gradients with the spec itself in float64.
+    """Compares values and gradients with the reference in float64.
 
     Raises:
         CheckFailed: they differ; names the configuration.
     """
-    exact = Problem(
-        given.spec, *(t.detach().double().requires_grad_() for t in given.operands), given.edges
-    )
-    expected = with_gradients(lambda *o: convolve(given.spec, *o), exact)
-    names = ("values", "gradient by features", "gradient by harmonics", "gradient by weights")
-    for name, a, b in zip(names, made, expected, strict=True):
+    expected = with_gradients(Reference().kernel(given.spec), given.exact())
+    tolerance = TOLERANCE[given.operands[0].dtype]
+    for i, (a, b) in enumerate(zip(made, expected, strict=True)):
         error = float((a.double() - b).abs().max() / b.abs().max().clamp(min=1e-30))
-        if not error <= TOLERANCE[given.x.dtype]:
+        if not error <= tolerance:
+            what = f"another gradient by operand {i - 1}" if i else "other values"
             raise CheckFailed(
-                f"the Triton configuration {config} computes other {name} than {given.spec.key}"
-                f" says: {error:.2g} of the largest, tolerance {TOLERANCE[given.x.dtype]:.2g}"
+                f"the Triton configuration {config} gives {what} than {given.spec.key} says: they"
+                f" differ by {error:.2g} of the largest, tolerance {tolerance:.2g}"
             )
 
 

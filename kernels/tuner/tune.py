@@ -11,6 +11,7 @@ import torch
 
 from irprune.errors import UsageError
 from irprune.kernels.triton.backend import missing_triton
+from irprune.kernels.triton.config import pin
 from irprune.kernels.tuner import cache
 from irprune.kernels.tuner.architecture import Architecture, architecture_named, architecture_of
 from irprune.kernels.tuner.entry import Entry, Key, key_of
@@ -89,8 +90,6 @@ class TritonTuner:
         entry: Entry,
         progress: Progress,
     ) -> Entry:
-        if not isinstance(request.spec, PathSpec):
-            return entry
         given = problem(request.spec, dtype, device, entry.key.degree)
         configs = [c.config for c in ranked(entry.candidates)[: request.best]]
         calls = [(c, triton_call(given, c)) for c in configs]
@@ -98,6 +97,7 @@ class TritonTuner:
             progress(f"check {config}", i, len(calls))
             check(given, call(), config)
         timed = race(calls, self.timer(device), request.rounds, progress=progress)
+        pin(request.spec, dtype, timed[0].config)
         made = dataclasses.replace(entry, timed=timed, device=device_name(device))
         cache.save(made)
         return made

@@ -21,7 +21,7 @@ from tests.kernels import specs
 pytest.importorskip("cuequivariance")
 pytest.importorskip("cuequivariance_torch")
 
-from irprune.kernels.cueq.descriptor import describe, legal_width  # noqa: E402
+from irprune.kernels.cueq.descriptor import describe, legal_width
 
 CPU = torch.device("cpu")
 NAMES = ("odd", "wide", "order 3", "shared")
@@ -104,7 +104,9 @@ def test_a_width_that_does_not_divide_is_refused():
 def test_float32_stays_float32():
     spec = specs.spec_named("scalars")
     *operands, edges = problem(spec)
-    assert CuEquivariance().kernel(spec)(*(t.float() for t in operands), edges).dtype == torch.float32
+    assert (
+        CuEquivariance().kernel(spec)(*(t.float() for t in operands), edges).dtype == torch.float32
+    )
 
 
 def test_it_is_asked_after_the_reference_on_the_cpu_and_serves_where_it_is_named():
@@ -162,7 +164,7 @@ def test_declines_what_is_not_installed(packages):
     assert said("cpu") == "None"
     assert said("cuda") == (
         "cuequivariance: its CUDA kernels are not installed"
-        " (pip install cuequivariance-ops-torch-cu12, or -cu13)"
+        " (pip install cuequivariance-ops-torch-cu12)"
     )
     packages["version"] = "0.5.1"
     assert said("cpu") == (
