@@ -233,14 +233,17 @@ def optimize_pipeline(
         tabulate: the tolerance of tabulated radial networks; None, the default, keeps them exact.
         compile: compile the result with torch.compile.
         verify: check the result against the original; with ``tabulate``, before it and after it.
-        require_kernel: the backend that must serve every node that a kernel could serve.
+        require_kernel: the backend that must serve every node that it is meant for; ``NAME@DEVICE``
+            on another device than the CPU, such as ``triton@cuda``.
     """
     special = f",specialize-elements{{elements=[{','.join(elements)}]}}"
     text = EXACT.format(specialize=special if elements else "")
     if tabulate is not None:
         text += (",verify" if verify else "") + TABLES.format(tol=float(tabulate))
     text += KERNELS
-    text += "" if require_kernel is None else f"{{require={format_value(require_kernel, str)}}}"
+    if require_kernel is not None:
+        name, _, device = require_kernel.partition("@")
+        text += f"{{require={format_value(name, str)},device={format_value(device or 'cpu', str)}}}"
     text += ",compile" if compile else ""
     return Pipeline.parse(text + (",verify" if verify else ""))
 

@@ -37,6 +37,9 @@ class Decline:
     reason: str
     loud: bool = False
     """Whether users should hear of it: the backend is meant for this device and cannot run."""
+    meant: bool = True
+    """Whether the backend is meant for such a spec. False where it has no kernels of that kind, or
+    where plain torch is as fast: requiring the backend then does not make the decline an error."""
 
     def __str__(self) -> str:
         return f"{self.backend}: {self.reason}"
@@ -131,10 +134,18 @@ class Choice:
 def choose(spec: Spec, device: torch.device, dtype: torch.dtype, wanted: str = "auto") -> Choice:
     """The backend that will serve a spec.
 
+    Args:
+        spec: what is to be evaluated.
+        device: of the tensors.
+        dtype: of the tensors.
+        wanted: ``auto``, or the name of the one backend that may serve; ``NAME@DEVICE`` says so for one
+            kind of device and leaves the others free.
+
     Raises:
         UsageError: ``wanted`` is not known, or declines.
     """
-    if wanted != "auto":
+    wanted, _, only = wanted.partition("@")
+    if wanted != "auto" and only in ("", device.type):
         refusal = backend_named(wanted).supports(spec, device, dtype)
         if refusal is not None:
             raise UsageError(f"the backend that was asked for declines: {refusal}")

@@ -264,10 +264,6 @@ def _rebuild(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Equ
         prefix = path + "."
         state = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
         module.load_state_dict(state, strict=True)
-        if "backend" in entry:
-            if not isinstance(module, OnKernels):
-                raise ValueError(f"module {path} has a backend, but no kernel can serve it")
-            module.backend = str(entry["backend"])
         _attach(root, path, module)
     functions, methods = _function_names(), _methods()
     nodes: dict[str, fx.Node] = {}
@@ -292,7 +288,7 @@ def _rebuild(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Equ
     compiled, kernels = described.get("compiled"), described.get("kernels")  # or an older file
     gm = fx.GraphModule(root, graph, "Graph")
     gm.eval().requires_grad_(False)
-    return EquivariantGraph.build(
+    made = EquivariantGraph.build(
         gm,
         {k: _type_from(v) for k, v in described["inputs"].items()},
         atomistic=Atomistic.from_json(described["atomistic"]) if described["atomistic"] else None,
@@ -303,6 +299,18 @@ def _rebuild(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Equ
         compiled=CompileOptions.from_json(compiled) if compiled else None,
         kernels=KernelPlan.from_json(kernels) if kernels else None,
     )
+    _bind(gm, described["modules"])
+    return made
+
+
+def _bind(gm: fx.GraphModule, modules: dict[str, Any]) -> None:
+    """Binds modules to backends, after types have been checked by a run on the CPU."""
+    for path, entry in modules.items():
+        if "backend" in entry:
+            module = gm.get_submodule(path)
+            if not isinstance(module, OnKernels):
+                raise ValueError(f"module {path} has a backend, but no kernel can serve it")
+            module.backend = str(entry["backend"])
 
 
 def _owner(root: nn.Module, path: str) -> tuple[nn.Module, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -20,7 +20,7 @@ class OnKernels(Protocol):
 
     spec: Spec
     backend: str
-    """``auto``, or the name of the one backend that may serve it."""
+    """``auto``, or the one backend that may serve it, as ``irprune.backends.choose`` takes it."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class KernelChoice:
     """Of the spec."""
     backend: str
     bound: bool
-    """Whether no other backend may serve the node where the graph runs."""
+    """Whether no other backend may serve the node where the graph runs on such a device."""
     declined: tuple[Decline, ...]
     """Every backend that does not serve the node, the first that was asked first."""
 
@@ -51,14 +51,21 @@ class KernelChoice:
             "spec": self.key,
             "backend": self.backend,
             "bound": self.bound,
-            "declined": [{"backend": d.backend, "reason": d.reason} for d in self.declined],
+            "declined": [
+                {"backend": d.backend, "reason": d.reason, "meant": d.meant} for d in self.declined
+            ],
         }
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> KernelChoice:
-        texts = (str(found[k]) for k in ("node", "module", "op", "spec", "backend"))
-        declined = tuple(Decline(str(d["backend"]), str(d["reason"])) for d in found["declined"])
-        return cls(*texts, bool(found["bound"]), declined)
+        node, module, op, key, backend = (
+            str(found[k]) for k in ("node", "module", "op", "spec", "backend")
+        )
+        declined = tuple(
+            Decline(str(d["backend"]), str(d["reason"]), meant=bool(d["meant"]))
+            for d in found["declined"]
+        )
+        return cls(node, module, op, key, backend, bool(found["bound"]), declined)
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ def plan_kernels(
                 module.spec.key,
                 wanted if bound else serving[0],
                 bound,
-                tuple(refusal for refusal in said.values() if refusal is not None),
+                tuple(replace(d, loud=False) for d in said.values() if d is not None),
             )
         )
     name = str(dtype).removeprefix("torch.")
@@ -163,7 +170,8 @@ def _bindings(gm: fx.GraphModule, plan: KernelPlan) -> Iterator[tuple[OnKernels,
     for choice in plan.choices:
         module = gm.get_submodule(choice.module)
         assert isinstance(module, OnKernels)
-        yield module, choice.backend if choice.bound else "auto"
+        bound = f"{choice.backend}@{torch.device(plan.device).type}"
+        yield module, bound if choice.bound else "auto"
 
 
 def dtype_of(gm: fx.GraphModule) -> torch.dtype:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from irprune.errors import UsageError
 from irprune.pathspec import PathSpec
@@ -66,7 +67,9 @@ def problem_named(name: str) -> PathSpec:
             for mul, ir in o3.Irreps(shape.features)
         ]
     )
-    harmonics, out, paths = o3.Irreps(shape.harmonics), [], []
+    harmonics = o3.Irreps(shape.harmonics)
+    out: list[Any] = []
+    paths: list[Any] = []
     natural = found["shape"].startswith("mace")
     for i, (mul, ir) in enumerate(features):
         for j, (_, other) in enumerate(harmonics):

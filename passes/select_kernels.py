@@ -19,13 +19,13 @@ class SelectKernels(Pass):
     """Asks every backend about every node that a kernel could serve, and notes what each said.
 
     With ``auto`` the nodes stay free: where the graph runs, the choice is made again. A backend that
-    is named is bound to the nodes that it serves, and running them where it cannot is an error.
+    is named is bound to the nodes that it serves: on that kind of device no other may serve them.
     """
 
     backend: str = "auto"
     """Taken wherever it serves; auto: the one of the highest rank."""
     require: str | None = None
-    """A backend that must serve every such node."""
+    """A backend that must serve every such node that it is meant for."""
     device: str = "cpu"
     dtype: str | None = None
     """float32 or float64; default that of the graph."""
@@ -63,7 +63,7 @@ class SelectKernels(Pass):
 
 
 def demand(plan: KernelPlan, backend: str) -> None:
-    """Refuses a plan in which a node is not served by a backend.
+    """Refuses a plan in which a backend serves no node, or not one that it is meant for.
 
     Raises:
         UsageError: names the node and the reason.
@@ -73,11 +73,13 @@ def demand(plan: KernelPlan, backend: str) -> None:
             f"the kernel {backend} is required, but no node of the graph can have one; run fuse-conv,"
             " lower-contraction or fuse-linear before select-kernels"
         )
-    others = [c for c in plan.choices if c.backend != backend]
-    if others:
-        first = others[0]
-        reason = next(d.reason for d in first.declined if d.backend == backend)
-        more = ", ".join(c.node for c in others[1:])
+    said = {c: d for c in plan.choices for d in c.declined if d.backend == backend}
+    missed = [c for c, d in said.items() if d.meant]
+    if len(said) == len(plan.choices):
+        missed = missed or list(said)
+    if missed:
+        first, reason = missed[0], said[missed[0]].reason
+        more = ", ".join(c.node for c in missed[1:])
         raise UsageError(
             f"the kernel {backend} is required, but it declines node {first.node} ({first.op}, module"
             f" {first.module}) on {plan.device} in {plan.dtype}: {reason}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -66,7 +67,7 @@ def command(
     with session.progress("bench") as progress:
         for i, (name, settings, measure) in enumerate(work):
             progress(name, i, len(work))
-            results.add(name, settings, lambda m=measure: m(progress))
+            results.add(name, settings, functools.partial(measure, progress))
     payload = {"what": what, "device": session.device, "results": results.rows, "output": output}
     session.emit(payload)
     if not session.as_json:

@@ -30,8 +30,8 @@ from irprune.errors import UsageError
 )
 @click.option(
     "--require-kernel",
-    metavar="BACKEND",
-    help="Fail unless this backend serves every node that a kernel could serve, and bind them to it.",
+    metavar="BACKEND[@DEVICE]",
+    help="Fail unless this backend serves every node that it is meant for, and bind them to it there.",
 )
 @click.option("--no-verify", is_flag=True, help="Skip the comparison with the original.")
 @job_options

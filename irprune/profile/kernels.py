@@ -63,16 +63,14 @@ def operands(
         near = torch.randint(1, min(nodes, 4 * each + 1), receiver.shape, generator=g)
         edges = pack(((receiver + near) % nodes).to(device), receiver.to(device), nodes)
         rows = len(receiver)
-        free = (numbers(nodes, spec.dims[0]), numbers(rows, spec.dims[1]))
-        free += (numbers(rows, spec.n_weights),)
-        return Operands(free, (*free, edges), rows)
+        x, y = numbers(nodes, spec.dims[0]), numbers(rows, spec.dims[1])
+        w = numbers(rows, spec.n_weights)
+        return Operands((x, y, w), (x, y, w, edges), rows)
     if isinstance(spec, PolySpec):
         which = torch.randint(ELEMENTS, (rows,), generator=g).to(device)
-        free = (
-            numbers(rows, spec.dims[0] * spec.channels),
-            numbers(ELEMENTS, spec.n_paths, spec.channels),
-        )
-        return Operands(free, (*free, which), rows)
+        x = numbers(rows, spec.dims[0] * spec.channels)
+        w = numbers(ELEMENTS, spec.n_paths, spec.channels)
+        return Operands((x, w), (x, w, which), rows)
     if isinstance(spec, TableSpec):
         share = torch.rand(rows, generator=g, dtype=torch.float64)
         r = (spec.start + (spec.stop - spec.start) * share).to(device, dtype).requires_grad_()

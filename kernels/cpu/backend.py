@@ -29,7 +29,9 @@ class Cpu(Backend):
         if dtype not in (torch.float32, torch.float64):
             return Decline(self.name, f"float32 and float64 only, got {dtype}")
         if isinstance(spec, LinearSpec) and all(p.dim == 1 for p in spec.products):
-            return Decline(self.name, "of scalars alone, torch's own matrix product is faster")
+            return Decline(
+                self.name, "of scalars alone, torch's own matrix product is faster", meant=False
+            )
         if find_compiler() is None:
             return Decline(self.name, "no C++ compiler on the path and none in CXX", loud=True)
         try:

@@ -34,6 +34,10 @@ class CuEquivariance(Backend):
         return self.rank if device.type == "cuda" else -2
 
     def supports(self, spec: Spec, device: torch.device, dtype: torch.dtype) -> Decline | None:
+        if not isinstance(spec, PathSpec):
+            return Decline(
+                self.name, f"serves convolutions, not a {type(spec).__name__}", meant=False
+            )
         reason = _reason(spec, device, dtype) or missing(device.type)
         return None if reason is None else Decline(self.name, reason)
 
@@ -51,11 +55,9 @@ class CuEquivariance(Backend):
         return convolution
 
 
-def _reason(spec: Spec, device: torch.device, dtype: torch.dtype) -> str | None:
+def _reason(spec: PathSpec, device: torch.device, dtype: torch.dtype) -> str | None:
     if device.type not in ("cpu", "cuda"):
         return f"runs on CUDA and the CPU, the tensors are on {device.type}"
-    if not isinstance(spec, PathSpec):
-        return f"serves convolutions, not a {type(spec).__name__}"
     if not spec.paths:
         return "cannot describe a convolution without paths"
     return None if dtype in DTYPES else f"float32 and float64 only, got {dtype}"

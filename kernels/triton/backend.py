@@ -40,7 +40,7 @@ class Triton(Backend):
         if device.type not in ("cpu", "cuda"):
             return Decline(self.name, f"runs on CUDA and ROCm, the tensors are on {device.type}")
         if not isinstance(spec, PathSpec | PolySpec):
-            return Decline(self.name, f"has no kernels for a {type(spec).__name__}")
+            return Decline(self.name, f"has no kernels for a {type(spec).__name__}", meant=False)
         if dtype not in DTYPES:
             return Decline(self.name, f"float64, float32, float16 and bfloat16 only, got {dtype}")
         missing = missing_triton()

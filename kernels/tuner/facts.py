@@ -16,7 +16,7 @@ from irprune.kernels.tuner.architecture import Architecture
 TOOL = "cuobjdump"
 _LABEL = re.compile(r"^\s*([$.\w]+):")
 _BRANCH = re.compile(r"\b(?:bra(?:\.uni)?|s_c?branch\w*)\s+([$.\w]+)")
-_INSTRUCTION = re.compile(r"^\s+(?:@!?%p\d+\s+)?(?![.$])[a-z]\w*[\w.]*(?:\s|;)")
+_INSTRUCTION = re.compile(r"^\s+(?:@!?%p\d+\s+)?(?![.$])[a-z]\w*[\w.]*(?:\s|;|$)")
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,11 @@ from irprune.graphfile import load, save, to_json
 from irprune.kernelplan import KernelPlan, kernel_nodes, moved, plan_kernels
 from irprune.linearspec import LinearSpec
 from irprune.pathspec import PathSpec
-from tests.passes.test_exact import EVERYTHING, graph
+from tests.passes.toy import graph
 
 FILE = "convolutions only"
+EVERYTHING = "cse,fold-onehot,fuse-conv,share-pairs,fuse-linear,cse"
+pytestmark = pytest.mark.usefixtures("unscripted")
 
 
 class Convolutions(Backend):
@@ -28,11 +30,12 @@ class Convolutions(Backend):
     name = "convolutions"
     rank = 50
     made = 0
+    meant = True
 
     def supports(self, spec, device, dtype):
         if device.type != "cpu":
             return Decline(self.name, "it runs on the CPU")
-        return None if isinstance(spec, PathSpec) else Decline(self.name, FILE)
+        return None if isinstance(spec, PathSpec) else Decline(self.name, FILE, meant=self.meant)
 
     def kernel(self, spec):
         Convolutions.made += 1
@@ -56,7 +59,7 @@ def known(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def lowered():
+def lowered(unscripted):
     return irprune.run(EVERYTHING, graph())
 
 
@@ -92,7 +95,7 @@ def test_a_named_backend_is_bound_where_it_serves(lowered, known):
     bound = {c.op: c.bound for c in made.kernels.choices}
     assert bound == {"convolution": True, "block-linear": False}
     assert {type(m.spec): m.backend for _, m in kernel_nodes(made.gm)} == {
-        PathSpec: "asked",
+        PathSpec: "asked@cpu",
         LinearSpec: "auto",
     }
     assert {m.backend for _, m in kernel_nodes(lowered.gm)} == {"auto"}  # as it was
@@ -137,7 +140,40 @@ def test_a_required_kernel_that_declines_is_an_error_that_names_the_node(lowered
 def test_a_required_kernel_that_serves_is_bound(lowered):
     made = irprune.run("select-kernels{require=reference}", lowered)
     assert set(made.kernels.counts()) == {"reference"}
-    assert {m.backend for _, m in kernel_nodes(made.gm)} == {"reference"}
+    assert {m.backend for _, m in kernel_nodes(made.gm)} == {"reference@cpu"}
+
+
+def test_nodes_that_a_backend_is_not_meant_for_are_left_out(lowered, known, monkeypatch):
+    monkeypatch.setattr(Convolutions, "meant", False)
+    made = irprune.run("select-kernels{require=convolutions}", lowered)
+    assert served(made) == {"convolution": "convolutions", "block-linear": "reference"}
+    linear = next(c for c in made.kernels.choices if c.op == "block-linear")
+    assert linear.declined[0] == Decline("convolutions", FILE, meant=False)
+    with pytest.raises(
+        UsageError, match=r"declines node tp_fused .* on cuda .*: it runs on the CPU"
+    ):
+        irprune.run("select-kernels{require=convolutions,device=cuda}", lowered)
+
+
+def test_a_backend_that_serves_no_node_cannot_be_required(lowered, known, monkeypatch):
+    monkeypatch.setattr(
+        Asked, "supports", lambda self, *a: Decline(self.name, "has none", meant=False)
+    )
+    with pytest.raises(
+        UsageError, match=r"it declines node tp_fused .* has none; it declines mix_"
+    ):
+        irprune.run("select-kernels{require=asked}", lowered)
+
+
+def test_bound_for_one_device_others_stay_free(lowered, known):
+    made = irprune.run("select-kernels{backend=asked,device=cuda}", lowered)
+    assert {m.backend for _, m in kernel_nodes(made.gm)} == {"auto"}  # it declines on CUDA
+    spec = next(m.spec for _, m in kernel_nodes(lowered.gm) if isinstance(m.spec, PathSpec))
+    choose = backends.choose
+    assert choose(spec, torch.device("cpu"), torch.float64, "asked@cuda").backend == "convolutions"
+    assert choose(spec, torch.device("cpu"), torch.float64, "asked@cpu").backend == "asked"
+    with pytest.raises(UsageError, match="the backend that was asked for declines: asked: it runs"):
+        choose(spec, torch.device("cuda"), torch.float64, "asked@cuda")
 
 
 @pytest.mark.parametrize(
@@ -219,7 +255,9 @@ def test_json_there_and_back(lowered, known):
 
 def test_optimize_ends_with_the_plan(lowered):
     assert str(api.optimize_pipeline()).endswith(",cse,select-kernels,verify")
-    assert "select-kernels{require=triton}" in str(api.optimize_pipeline(require_kernel="triton"))
+    named = str(api.optimize_pipeline(require_kernel="triton@cuda"))
+    assert "select-kernels{require=triton,device=cuda}" in named
+    assert "select-kernels{require=cpu}" in str(api.optimize_pipeline(require_kernel="cpu"))
 
 
 def test_show_and_the_commands(lowered, known, tmp_path, capsys):

@@ -250,10 +250,10 @@ def test_facts_of_compiled_kernels(name):
 
 @pytest.mark.usefixtures("unscripted", "real")
 def test_spills_show_as_stack(tmp_path):
-    """A block of 128 channels on one warp of a spec with many components needs too many registers."""
+    """128 channels of vectors in float64 on one warp need more registers than there are."""
     from tests.kernels import specs
 
-    spec = specs.path_spec(specs.product("128x0e+128x1o+128x2e+128x3o", "0e+1o+2e+3o", 3))
+    spec = specs.path_spec(specs.product("128x1o", "0e+1o+2e", 3))
     source = next(
         s for s in stage1.sources(spec, Config(128, 1, 1, "csr"), torch.float64)
         if s.name == "forward_0"

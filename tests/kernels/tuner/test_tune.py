@@ -30,6 +30,7 @@ CPU = torch.device("cpu")
 def own(monkeypatch, tmp_path):
     monkeypatch.setenv("IRPRUNE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv(cache.TABLES, raising=False)
+    monkeypatch.setenv("COLUMNS", "160")
     cache._told.clear()
 
 
@@ -269,15 +270,16 @@ def test_tune_a_problem(command, tmp_path):
     assert "compilation only: nothing was timed" in shown
 
 
+@pytest.mark.usefixtures("unscripted")
 def test_tune_a_model(command, tmp_path):
     import irprune
     from irprune.graphfile import save
-    from tests.passes.test_exact import EVERYTHING, graph
+    from tests.passes.toy import graph
 
     path = tmp_path / "model.irp"
-    save(irprune.run(EVERYTHING, graph()), path)
+    save(irprune.run("fuse-conv,fuse-linear", graph()), path)
     found = json.loads(command("tune", str(path), "--arch", "sm_80", "--json").out)
-    assert [(r["name"], r["dtype"]) for r in found["results"]] == [("tp", "float64")]
+    assert [(r["name"], r["dtype"]) for r in found["results"]] == [("tp_fused", "float64")]
     assert set(found["declined"].values()) == {"there are no Triton kernels for a LinearSpec"}
 
 
