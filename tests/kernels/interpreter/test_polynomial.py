@@ -47,7 +47,7 @@ def assert_equal(spec, given, tolerance):
     assert_derivatives_equal(made, wanted, tolerance)
 
 
-@pytest.mark.parametrize(("channels", "degree"), [(1, 3), (5, 3), (19, 2), (16, 1), (3, 4)])
+@pytest.mark.parametrize(("channels", "degree"), [(5, 3), (19, 2), (16, 1), (1, 4)])
 def test_equals_the_reference(channels, degree):
     """Ragged blocks, a full one, two blocks; correlation orders up to four."""
     spec = specs.polynomial(channels, degree)
@@ -73,16 +73,21 @@ def test_float32():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_is_summed_in_float32(dtype):
-    """One rounding of each result is all that low precision costs, in gradients of weights too."""
-    spec = specs.polynomial(3, 2)
+    """A large term and many small ones: added up in the dtype itself, the small ones are lost.
+
+    The interpreter cuts float32 off to bfloat16 instead of rounding it, hence a whole unit.
+    """
+    eps = torch.finfo(dtype).eps
+    terms = tuple((0, p, (0,), 2 / eps if p == 0 else 0.5) for p in range(30))
+    spec = PolySpec(3, ((0, 1),), ((0, 1),), 30, terms)
     x, w, which = values(spec, n=6, rows=2, dtype=dtype)
+    x, w = torch.ones_like(x).requires_grad_(), torch.ones_like(w).requires_grad_()
     exact = [t.detach().double().requires_grad_() for t in (x, w)]
     made, wanted = kernel_for(spec, x, "triton")(x, w, which), spec.evaluate(*exact, which)
     found = (made, *torch.autograd.grad(made.sum(), (x, w)))
     for a, b in zip(found, (wanted, *torch.autograd.grad(wanted.sum(), exact)), strict=True):
         assert a.dtype is dtype
-        limit = 0.51 * torch.finfo(dtype).eps * b.abs() + 1e-5
-        assert bool(((a.double() - b).abs() <= limit).all())
+        assert bool(((a.double() - b).abs() <= eps * b.abs()).all())
 
 
 def test_each_node_may_have_weights_of_its_own():
