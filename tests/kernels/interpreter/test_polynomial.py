@@ -110,8 +110,9 @@ def test_few_nodes(n):
 def test_what_no_term_touches_is_zero():
     spec = PolySpec(3, ((0, 1), (1, -1)), ((0, 1), (1, -1)), 2, ((0, 0, (0, 1), 2.0),))
     assert_equal(spec, values(spec), 1e-13)
+    constant = PolySpec(3, ((0, 1),), ((0, 1),), 2, ((0, 0, (), 2.0), (0, 1, (0,), 1.0)))
+    assert_equal(constant, values(constant), 1e-13)
     nothing = PolySpec(3, ((0, 1),), ((0, 1),), 1, ())
-    assert_equal(PolySpec(3, ((0, 1),), ((0, 1),), 1, ((0, 0, (), 2.0),)), values(nothing), 1e-13)
     x, w, which = values(nothing)
     assert float(kernel_for(nothing, x, "triton")(x, w, which).detach().abs().max()) == 0.0
 
@@ -145,18 +146,18 @@ def test_gradients_and_operands_that_are_not_contiguous():
 
 
 def test_gradcheck_and_gradgradcheck():
-    spec = specs.polynomial(2, 2)
-    x, w, which = values(spec, n=2, rows=2)
+    spec = specs.polynomial(1, 2)
+    x, w, which = values(spec, n=1, rows=2)
     function = kernel_for(spec, x, "triton")
     torch.autograd.gradcheck(function, (x, w, which), fast_mode=True)
     torch.autograd.gradgradcheck(function, (x, w, which), fast_mode=True)
 
 
 def test_opcheck():
-    spec = specs.polynomial(2, 2)
-    x, w, which = values(spec)
+    spec = specs.polynomial(2, 1)
+    x, w, which = values(spec, n=2)
     names = (remember(spec), str(default(spec)))
-    g = torch.randn(4, 2 * spec.dims[1], dtype=torch.float64, requires_grad=True)
+    g = torch.randn(2, 2 * spec.dims[1], dtype=torch.float64, requires_grad=True)
     torch.library.opcheck(ops.polynomial, (x, w, which, *names))
     for with_w in (True, False):
         torch.library.opcheck(ops.polynomial_backward, (g, x, w, which, *names, with_w))
