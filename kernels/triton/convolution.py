@@ -215,7 +215,8 @@ def edges(
         "for slot in range(0, 2):",
         "    found = tl.load(slots + line * 2 + slot)",
         "    live = found >= 0",
-        "    if live | (slot == 0):",
+        "    again = line + slot > line  # a tensor, also where the interpreter has numbers",
+        "    if live or not again:",
         "        edge = tl.maximum(found, 0)",
         *_indent(_indent(body)),
         "    tl.debug_barrier()",
@@ -233,7 +234,8 @@ def _edge_gradients(group: Group, kind: str) -> Iterator[str]:
     """Writes the gradient by the weights of a block of channels; adds to that by the harmonics, b…."""
     yield "u = block * BLOCK + tl.arange(0, BLOCK)"
     yield f"inside = u < {group.mul}"
-    yield "both = inside & live"
+    yield f"both = u < tl.where(live, {group.mul}, 0)"
+    yield f"added = u < tl.where(again, {group.mul}, 0)"
     for segment in sorted({p.source for p in group.paths}):
         mine = [p for p in group.paths if p.source == segment]
         for m in range(mine[0].n_source):
@@ -252,7 +254,7 @@ def _edge_gradients(group: Group, kind: str) -> Iterator[str]:
                 yield f"b{b} += w * q{b}"
             total = " + ".join(f"y{b} * q{b}" for b in sorted(table)) or "0.0 * w"
             yield f"place = t + {p.weight} + u"
-            yield "before = tl.load(place, mask=inside & (slot > 0), other=0.0)"
+            yield "before = tl.load(place, mask=added, other=0.0)"
             yield f"tl.store(place, before.to({kind}) + {total}, mask=inside)"
 
 

@@ -81,8 +81,8 @@ class Source:
     constexprs: dict[str, int]
     attrs: dict[tuple[int, ...], list[list[Any]]]
     """Floating-point operands start at multiples of 16 bytes, as torch allocates them."""
-    options: dict[str, int]
-    """``num_warps`` and ``num_stages``."""
+    options: dict[str, int | bool]
+    """How it is compiled; given to ``triton.compile`` and to launches alike."""
     blocks: int
     """Programs along the second axis of the grid; the first counts nodes, edges or rows."""
     text: str
@@ -125,7 +125,11 @@ def _source(text: Text, config: Config, dtype: torch.dtype) -> Source:
         signature={**signature, **dict.fromkeys(constexprs, "constexpr")},
         constexprs=constexprs,
         attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
-        options={"num_warps": config.warps, "num_stages": config.stages},
+        options={
+            "num_warps": config.warps,
+            "num_stages": config.stages,
+            "enable_fp_fusion": True,
+        },
         blocks=text.blocks,
         text=str(text),
     )

@@ -49,23 +49,26 @@ def stack(made, tmp_path):
     return int(re.search(r"STACK:(\d+)", done.stdout)[1])
 
 
-def typical():
-    """A layer of SevenNet's kind, pruned to odd counts."""
-    return specs.path_spec(specs.product("65x0e+32x1o+17x2e", "0e+1o+2e", 2))
-
-
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 def test_nothing_spills(architecture, tmp_path):
-    spec = typical()
+    spec = specs.spec_named("odd")
     found = sources(spec, default(spec), torch.float32)
-    names = {f"{kind}_{i}" for kind in ("forward", "features") for i in range(3)} | {"edges"}
+    names = {f"{kind}_{i}" for kind in ("forward", "features") for i in range(2)} | {"edges"}
     assert {s.name for s in found} == names
     for source in found:
         assert stack(compiled(source, architecture), tmp_path) == 0, source.name
 
 
+@pytest.mark.slow
+def test_nothing_spills_in_a_layer_of_sevennet(tmp_path):
+    """Pruned to odd counts, with every path up to l = 2."""
+    spec = specs.path_spec(specs.product("65x0e+32x1o+17x2e", "0e+1o+2e", 2))
+    for source in sources(spec, default(spec), torch.float32):
+        assert stack(compiled(source, "sm_90"), tmp_path) == 0, source.name
+
+
 def test_nothing_spills_on_an_amd_gpu():
-    spec = specs.spec_named("odd")
+    spec = specs.spec_named("scalars")
     for source in sources(spec, default(spec), torch.float32):
         text = compiled(source, "gfx942").asm["amdgcn"]
         assert re.findall(r"\.vgpr_spill_count:\s*(\d+)", text) == ["0"], source.name
@@ -85,7 +88,7 @@ def test_atomics_are_relaxed_reductions():
 
 
 def test_sums_in_registers_need_no_atomics():
-    spec = specs.spec_named("odd")
+    spec = specs.spec_named("scalars")
     for source in sources(spec, default(spec), torch.float32):
         assert not re.search(r"\b(red|atom)\.global", compiled(source, "sm_80").asm["ptx"])
 
@@ -108,15 +111,23 @@ def test_loads_of_several_edges_are_in_flight_with_stages():
 
 
 def test_polynomials_do_not_spill(tmp_path):
-    spec = specs.polynomial(33, 3)
+    """All programs of degree 2; of degree 3 the largest, in the slow part."""
+    spec = specs.polynomial(33, 2)
     found = sources(spec, default(spec), torch.float32)
     assert [s.name for s in found] == ["values", "first_x", "first_xw", "second_x", "second_xw"]
     for source in found:
         assert stack(compiled(source, "sm_90"), tmp_path) == 0, source.name
 
 
+@pytest.mark.slow
+def test_second_derivatives_of_degree_3_do_not_spill(tmp_path):
+    spec = specs.polynomial(33, 3)
+    found = index_by_name(sources(spec, default(spec), torch.float32))
+    assert stack(compiled(found["second_xw"], "sm_90"), tmp_path) == 0
+
+
 def test_polynomials_compile_for_an_amd_gpu():
-    spec = specs.polynomial(5, 2)
+    spec = specs.polynomial(5, 1)
     for source in sources(spec, default(spec), torch.float64):
         text = compiled(source, "gfx942").asm["amdgcn"]
         assert re.findall(r"\.vgpr_spill_count:\s*(\d+)", text) == ["0"], source.name

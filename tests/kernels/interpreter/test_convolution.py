@@ -53,12 +53,15 @@ def assert_equal(spec, config, given, tolerance):
     assert_derivatives_equal(made, wanted, tolerance)
 
 
-@pytest.mark.parametrize("config", VARIANTS, ids=str)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [*((name, CSR) for name in NAMES), ("odd", ATOMIC), ("shared", ATOMIC)],
+    ids=str,
+)
 def test_equals_the_reference(name, config):
     spec = specs.spec_named(name)
     launch.LAUNCHES.clear()
-    assert_equal(spec, config, inputs(spec, nodes=4, edges=7), 1e-13)
+    assert_equal(spec, config, inputs(spec, nodes=3, edges=4), 1e-13)
     counted = {key.split("_")[0].split()[0] for key in launch.LAUNCHES}
     assert counted == {"forward", "features", "edges"}
     assert all(key.endswith(f" {config.variant}") for key in launch.LAUNCHES)
@@ -68,36 +71,32 @@ def test_more_channels_than_a_block():
     """Two blocks, the last one ragged, and a block that is full."""
     spec = specs.path_spec(specs.product("19x0e+16x1o", "0e+1o", 1))
     for config in VARIANTS:
-        assert_equal(spec, config, inputs(spec, nodes=3, edges=4), 1e-13)
+        assert_equal(spec, config, inputs(spec, nodes=2, edges=2), 1e-13)
 
 
-@pytest.mark.parametrize("config", VARIANTS, ids=str)
-def test_float32(config):
-    spec = specs.spec_named("odd")
-    assert_equal(spec, config, inputs(spec, nodes=4, edges=7, dtype=torch.float32), 2e-5)
+def test_float32():
+    spec = specs.spec_named("scalars")
+    assert_equal(spec, CSR, inputs(spec, nodes=4, edges=7, dtype=torch.float32), 2e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
 def test_low_precision_is_summed_in_float32(config, dtype):
-    """One rounding of the result is all that low precision costs: 60 edges add no more."""
-    spec = specs.spec_named("scalars")
-    given = inputs(spec, nodes=1, edges=30, rows=15, dtype=dtype)
-    low, exact = (t.detach() for t in given[:3]), (t.detach().double() for t in given[:3])
-    wanted = convolve(spec, *exact, given[3])
-    made = ours(spec, config)(*low, given[3])
-    assert made.dtype is dtype
-    limit = 0.51 * torch.finfo(dtype).eps * wanted.abs() + 1e-5
-    assert bool(((made.double() - wanted).abs() <= limit).all())
+    """A large message and many small ones: added up in the dtype itself, the small ones are lost.
 
-    up = torch.ones_like(made)
-    low = [t.detach().requires_grad_() for t in given[:3]]
-    found = torch.autograd.grad(ours(spec, config)(*low, given[3]), low, up)
-    exact = [t.detach().double().requires_grad_() for t in given[:3]]
-    wanted = torch.autograd.grad(convolve(spec, *exact, given[3]), exact, up.double())
-    for a, b in zip(found, wanted, strict=True):
-        limit = 0.51 * torch.finfo(dtype).eps * b.abs() + 1e-5
-        assert bool(((a.double() - b).abs() <= limit).all())
+    The interpreter cuts float32 off to bfloat16 instead of rounding it, hence a whole unit.
+    """
+    spec, eps = tiny(), torch.finfo(dtype).eps
+    x, y, w, lists = inputs(spec, nodes=1, edges=30, rows=15, dtype=dtype)
+    x, y, w = torch.ones_like(x), torch.full_like(y, 0.5), torch.ones_like(w)
+    y[0] = 2 / eps
+    given = [t.detach().requires_grad_() for t in (x, y, w)]
+    exact = [t.detach().double().requires_grad_() for t in (x, y, w)]
+    made, wanted = ours(spec, config)(*given, lists), convolve(spec, *exact, lists)
+    found = (made, *torch.autograd.grad(made, given, torch.ones_like(made)))
+    for a, b in zip(found, (wanted, *torch.autograd.grad(wanted.sum(), exact)), strict=True):
+        assert a.dtype is dtype
+        assert bool(((a.double() - b).abs() <= eps * b.abs()).all())
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
@@ -122,12 +121,12 @@ def test_sparse_and_dense_graphs(nodes, edges, config):
 
 def test_two_edges_share_a_row_of_weights():
     spec = specs.spec_named("odd")
-    assert_equal(spec, CSR, inputs(spec, nodes=4, edges=7, rows=4), 1e-13)
+    assert_equal(spec, CSR, inputs(spec, nodes=3, edges=4, rows=2), 1e-13)
 
 
 def test_as_many_rows_as_edges_but_not_one_each():
     """Rows 0 and 1 are shared, rows 2 and 3 belong to nobody: their gradient is zero."""
-    spec = specs.spec_named("odd")
+    spec = tiny()
     x, y, w, _ = inputs(spec, nodes=3, edges=4)
     sender, receiver = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 0, 0, 2])
     lists = pack(sender, receiver, 3, torch.tensor([0, 0, 1, 1]))
@@ -140,7 +139,7 @@ def test_as_many_rows_as_edges_but_not_one_each():
 def test_gradients_and_operands_that_are_not_contiguous():
     """The gradient of a sum has stride 0; operands may be transposed or cut out."""
     spec = specs.spec_named("odd")
-    x, y, w, lists = inputs(spec, nodes=4, edges=7)
+    x, y, w, lists = inputs(spec, nodes=3, edges=4)
     wanted = torch.autograd.grad(convolve(spec, x, y, w, lists).sum(), (x, y, w))
     found = torch.autograd.grad(ours(spec, CSR)(x, y, w, lists).sum(), (x, y, w))
     for a, b in zip(found, wanted, strict=True):
@@ -162,12 +161,12 @@ def tiny():
     return PathSpec((Segment(3, 0, 1),), one, (Segment(3, 0, 1), Segment(3, 1, -1)), paths, 6)
 
 
-@pytest.mark.parametrize("config", VARIANTS, ids=str)
-def test_gradcheck_and_gradgradcheck(config):
+def test_gradcheck_and_gradgradcheck():
     spec = tiny()
-    given = inputs(spec, nodes=2, edges=3)
-    torch.autograd.gradcheck(ours(spec, config), given, fast_mode=True)
-    torch.autograd.gradgradcheck(ours(spec, config), given, fast_mode=True)
+    given = inputs(spec, nodes=2, edges=2)
+    torch.autograd.gradcheck(ours(spec, ATOMIC), given, fast_mode=True)
+    torch.autograd.gradcheck(ours(spec, CSR), given, fast_mode=True)
+    torch.autograd.gradgradcheck(ours(spec, CSR), given, fast_mode=True)
 
 
 def test_third_derivatives():
@@ -186,12 +185,11 @@ def test_third_derivatives():
         assert torch.allclose(a, b, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("config", VARIANTS, ids=str)
-def test_opcheck(config):
-    spec = specs.spec_named("odd")
-    x, y, w, lists = inputs(spec, nodes=3, edges=4)
-    key, text = remember(spec), str(config)
-    g = torch.randn(3, spec.dims[2], dtype=torch.float64, requires_grad=True)
+def test_opcheck():
+    spec = tiny()
+    x, y, w, lists = inputs(spec, nodes=2, edges=2)
+    key, text = remember(spec), str(CSR)
+    g = torch.randn(2, spec.dims[2], dtype=torch.float64, requires_grad=True)
     torch.library.opcheck(ops.convolution, (x, y, w, lists, key, text))
     torch.library.opcheck(ops.features, (g, y, w, lists, key, text))
     torch.library.opcheck(ops.edge_gradients, (g, x, y, w, lists, key, text))

@@ -47,7 +47,7 @@ def assert_equal(spec, given, tolerance):
     assert_derivatives_equal(made, wanted, tolerance)
 
 
-@pytest.mark.parametrize(("channels", "degree"), [(1, 3), (5, 3), (19, 2), (16, 1), (3, 4)])
+@pytest.mark.parametrize(("channels", "degree"), [(5, 3), (19, 2), (16, 1), (1, 4)])
 def test_equals_the_reference(channels, degree):
     """Ragged blocks, a full one, two blocks; correlation orders up to four."""
     spec = specs.polynomial(channels, degree)
@@ -67,22 +67,27 @@ def test_every_configuration():
 
 
 def test_float32():
-    spec = specs.polynomial(5)
+    spec = specs.polynomial(5, 2)
     assert_equal(spec, values(spec, dtype=torch.float32), 2e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_is_summed_in_float32(dtype):
-    """One rounding of each result is all that low precision costs, in gradients of weights too."""
-    spec = specs.polynomial(3, 2)
+    """A large term and many small ones: added up in the dtype itself, the small ones are lost.
+
+    The interpreter cuts float32 off to bfloat16 instead of rounding it, hence a whole unit.
+    """
+    eps = torch.finfo(dtype).eps
+    terms = tuple((0, p, (0,), 2 / eps if p == 0 else 0.5) for p in range(30))
+    spec = PolySpec(3, ((0, 1),), ((0, 1),), 30, terms)
     x, w, which = values(spec, n=6, rows=2, dtype=dtype)
+    x, w = torch.ones_like(x).requires_grad_(), torch.ones_like(w).requires_grad_()
     exact = [t.detach().double().requires_grad_() for t in (x, w)]
     made, wanted = kernel_for(spec, x, "triton")(x, w, which), spec.evaluate(*exact, which)
     found = (made, *torch.autograd.grad(made.sum(), (x, w)))
     for a, b in zip(found, (wanted, *torch.autograd.grad(wanted.sum(), exact)), strict=True):
         assert a.dtype is dtype
-        limit = 0.51 * torch.finfo(dtype).eps * b.abs() + 1e-5
-        assert bool(((a.double() - b).abs() <= limit).all())
+        assert bool(((a.double() - b).abs() <= eps * b.abs()).all())
 
 
 def test_each_node_may_have_weights_of_its_own():
@@ -105,14 +110,15 @@ def test_few_nodes(n):
 def test_what_no_term_touches_is_zero():
     spec = PolySpec(3, ((0, 1), (1, -1)), ((0, 1), (1, -1)), 2, ((0, 0, (0, 1), 2.0),))
     assert_equal(spec, values(spec), 1e-13)
+    constant = PolySpec(3, ((0, 1),), ((0, 1),), 2, ((0, 0, (), 2.0), (0, 1, (0,), 1.0)))
+    assert_equal(constant, values(constant), 1e-13)
     nothing = PolySpec(3, ((0, 1),), ((0, 1),), 1, ())
-    assert_equal(PolySpec(3, ((0, 1),), ((0, 1),), 1, ((0, 0, (), 2.0),)), values(nothing), 1e-13)
     x, w, which = values(nothing)
     assert float(kernel_for(nothing, x, "triton")(x, w, which).detach().abs().max()) == 0.0
 
 
 def test_gradients_of_weights_are_left_out_where_nobody_trains():
-    spec = specs.polynomial(5, 3)
+    spec = specs.polynomial(5, 2)
     x, w, which = values(spec)
     launch.LAUNCHES.clear()
     assert_equal_by_x(spec, x, w.detach(), which)
@@ -140,25 +146,25 @@ def test_gradients_and_operands_that_are_not_contiguous():
 
 
 def test_gradcheck_and_gradgradcheck():
-    spec = specs.polynomial(2, 2)
-    x, w, which = values(spec, n=2, rows=2)
+    spec = specs.polynomial(1, 2)
+    x, w, which = values(spec, n=1, rows=2)
     function = kernel_for(spec, x, "triton")
     torch.autograd.gradcheck(function, (x, w, which), fast_mode=True)
     torch.autograd.gradgradcheck(function, (x, w, which), fast_mode=True)
 
 
 def test_opcheck():
-    spec = specs.polynomial(2, 2)
-    x, w, which = values(spec)
+    spec = specs.polynomial(2, 1)
+    x, w, which = values(spec, n=2)
     names = (remember(spec), str(default(spec)))
-    g = torch.randn(4, 2 * spec.dims[1], dtype=torch.float64, requires_grad=True)
+    g = torch.randn(2, 2 * spec.dims[1], dtype=torch.float64, requires_grad=True)
     torch.library.opcheck(ops.polynomial, (x, w, which, *names))
     for with_w in (True, False):
         torch.library.opcheck(ops.polynomial_backward, (g, x, w, which, *names, with_w))
 
 
 def test_third_derivatives_are_refused():
-    spec = specs.polynomial(2, 2)
+    spec = specs.polynomial(2, 1)
     x, w, which = values(spec)
     out = kernel_for(spec, x, "triton")(x, w, which)
     (a,) = torch.autograd.grad((out**2).sum(), x, create_graph=True)
