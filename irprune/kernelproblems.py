@@ -8,6 +8,7 @@ what kernels for multiples of 32 do not like.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,21 +20,44 @@ _NAME = re.compile(r"(?P<shape>[a-z0-9-]+)(@(?P<keep>[0-9.]+))?(?P<odd>:odd)?")
 
 @dataclass(frozen=True)
 class Shape:
-    """The convolution of a hidden layer: features, harmonics, and the orders of the result."""
+    """The convolution of a hidden layer, in e3nn's spelling of irreps."""
 
     features: str
     harmonics: str
-    lmax: int
+    results: str
+    """Irreps that paths may lead to."""
 
 
 SHAPES = {
-    "sevennet-0": Shape("128x0e+64x1e+32x2e", "0e+1e+2e", 2),
-    "sevennet-l3i5": Shape("128x0e+64x1e+32x2e+32x3e", "0e+1e+2e+3e", 3),
-    "mace-small": Shape("128x0e", "0e+1o+2e+3o", 3),
-    "mace-medium": Shape("128x0e+128x1o", "0e+1o+2e+3o", 3),
-    "mace-large": Shape("128x0e+128x1o+128x2e", "0e+1o+2e+3o", 3),
+    "sevennet-0": Shape("128x0e+64x1e+32x2e", "0e+1e+2e", "0e+1e+2e"),
+    "sevennet-l3i5": Shape("128x0e+64x1e+32x2e+32x3e", "0e+1e+2e+3e", "0e+1e+2e+3e"),
+    "mace-small": Shape("128x0e", "0e+1o+2e+3o", "0e+1o+2e+3o"),
+    "mace-medium": Shape("128x0e+128x1o", "0e+1o+2e+3o", "0e+1o+2e+3o"),
+    "mace-large": Shape("128x0e+128x1o+128x2e", "0e+1o+2e+3o", "0e+1o+2e+3o"),
 }
-"""Hidden layers with all their paths; MACE's have as result irreps of natural parity only."""
+"""Hidden layers, with all paths that their results allow."""
+
+
+def spec_of(shape: Shape, channels: Callable[[int], int] = lambda mul: mul) -> PathSpec:
+    """The convolution of a shape; ``channels`` says how many of a segment's are left."""
+    from e3nn import o3
+
+    from irprune.ops.couplings import path_spec
+
+    features = o3.Irreps([(channels(mul), ir) for mul, ir in o3.Irreps(shape.features)])
+    harmonics, wanted = o3.Irreps(shape.harmonics), o3.Irreps(shape.results)
+    out: list[Any] = []
+    paths: list[Any] = []
+    for i, (mul, ir) in enumerate(features):
+        for j, (_, other) in enumerate(harmonics):
+            for made in ir * other:
+                if made in wanted:
+                    paths.append((i, j, len(out), "uvu", True))
+                    out.append((mul, made))
+    product = o3.TensorProduct(
+        features, harmonics, o3.Irreps(out), paths, shared_weights=False, internal_weights=False
+    )
+    return path_spec(product)
 
 
 def problem_named(name: str) -> PathSpec:
@@ -42,10 +66,6 @@ def problem_named(name: str) -> PathSpec:
     Raises:
         UsageError: there is none, or the share of channels is not in (0, 1].
     """
-    from e3nn import o3
-
-    from irprune.ops.couplings import path_spec
-
     found = _NAME.fullmatch(name)
     if found is None or found["shape"] not in SHAPES:
         raise UsageError(
@@ -60,26 +80,5 @@ def problem_named(name: str) -> PathSpec:
         raise UsageError(
             f"{name!r} keeps {found['keep']} of the channels; expected a share in (0, 1]"
         )
-    shape = SHAPES[found["shape"]]
-    features = o3.Irreps(
-        [
-            (max(1, round(mul * keep) - bool(found["odd"])), ir)
-            for mul, ir in o3.Irreps(shape.features)
-        ]
-    )
-    harmonics = o3.Irreps(shape.harmonics)
-    out: list[Any] = []
-    paths: list[Any] = []
-    natural = found["shape"].startswith("mace")
-    for i, (mul, ir) in enumerate(features):
-        for j, (_, other) in enumerate(harmonics):
-            for made in ir * other:
-                if made.l <= shape.lmax and (not natural or made.p == (-1) ** made.l):
-                    paths.append((i, j, len(out), "uvu", True))
-                    out.append((mul, made))
-    return path_spec(
-        o3.TensorProduct(
-            features, harmonics, o3.Irreps(out), paths,
-            shared_weights=False, internal_weights=False,
-        )
-    )  # fmt: skip
+    odd = bool(found["odd"])
+    return spec_of(SHAPES[found["shape"]], lambda mul: max(1, round(mul * keep) - odd))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from irprune.kernelproblems import SHAPES as SHAPES_OF_MODELS
+from irprune.kernelproblems import Shape
+from irprune.kernelproblems import spec_of as convolution
 from irprune.pathspec import PathSpec
 
 ALIGNED = 32
@@ -12,23 +15,13 @@ ALIGNED = 32
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution of one model; e3nn's spelling of irreps."""
+    """A convolution of one model."""
 
     name: str
-    features: str
-    harmonics: str
-    results: str
-    """Irreps that paths may lead to."""
+    shape: Shape
 
 
-LAYERS = (
-    Layer("sevennet-0", "128x0e+64x1e+32x2e", "0e+1e+2e", "0e+1e+2e"),
-    Layer("sevennet-l3i5", "128x0e+64x1e+32x2e+32x3e", "0e+1e+2e+3e", "0e+1e+2e+3e"),
-    Layer("mace-small", "128x0e", "0e+1o+2e+3o", "0e+1o+2e+3o"),
-    Layer("mace-medium", "128x0e+128x1o", "0e+1o+2e+3o", "0e+1o+2e+3o"),
-    Layer("mace-large", "128x0e+128x1o+128x2e", "0e+1o+2e+3o", "0e+1o+2e+3o"),
-)
-"""Hidden layers; MACE's features there have the orders of its hidden irreps."""
+LAYERS = tuple(Layer(name, shape) for name, shape in SHAPES_OF_MODELS.items())
 
 KEEPS = (1.0, 0.75, 0.5, 0.25)
 SHAPES = ("aligned", "odd")
@@ -47,24 +40,7 @@ def spec_of(layer: Layer, keep: float = 1.0, shape: str = "aligned") -> PathSpec
     from irprune.compat import prepare_e3nn
 
     prepare_e3nn()
-    from e3nn import o3
-
     from irprune.ops.base import load_builtin_ops
 
     load_builtin_ops()
-    from irprune.ops.couplings import path_spec
-
-    first = [(pruned(mul, keep, shape), ir) for mul, ir in o3.Irreps(layer.features)]
-    second, wanted = o3.Irreps(layer.harmonics), o3.Irreps(layer.results)
-    out, instructions = [], []
-    for i, (mul, ir) in enumerate(first):
-        for j, (_, other) in enumerate(second):
-            for found in ir * other:
-                if found in wanted:
-                    instructions.append((i, j, len(out), "uvu", True))
-                    out.append((mul, found))
-    product = o3.TensorProduct(
-        o3.Irreps(first), second, o3.Irreps(out), instructions,
-        shared_weights=False, internal_weights=False,
-    )  # fmt: skip
-    return path_spec(product)
+    return convolution(layer.shape, lambda mul: pruned(mul, keep, shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ def kernels_json(graph: Any) -> dict[str, Any] | None:
 
 
 def print_kernels(console: Console, found: Mapping[str, Any] | None) -> None:
-    """A line per node that is served, then each reason once."""
+    """A line per node that is served, then each reason once, with the nodes that it is of."""
     if found is None:
         return
     from rich.table import Table
@@ -34,15 +35,15 @@ def print_kernels(console: Console, found: Mapping[str, Any] | None) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("node", "op", "kernel"):
         table.add_column(heading, overflow="fold")
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[str, Counter[str]] = {}
     for n in found["nodes"]:
         table.add_row(n["node"], n["op"], n["backend"] + (" (bound)" if n["bound"] else ""))
         for d in n["declined"]:
-            reasons.setdefault(f"{d['backend']}: {d['reason']}", []).append(n["node"])
+            reasons.setdefault(f"{d['backend']}: {d['reason']}", Counter())[n["op"]] += 1
     console.print(f"\nkernels for {found['device']}, {found['dtype']}", markup=False)
     console.print(table)
-    for reason, nodes in reasons.items():
-        of = "all" if len(nodes) == len(found["nodes"]) else ", ".join(nodes)
+    for reason, ops in reasons.items():
+        of = ", ".join(f"{count} {op}" for op, count in ops.items())
         console.print(f"declined {of} by {reason}", markup=False)
     for node, backend in found["here"].items():
         console.print(f"here {node} would be served by {backend}", markup=False)

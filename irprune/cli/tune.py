@@ -120,26 +120,16 @@ def _row(named: NamedSpec, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _print(session: Session, payload: Mapping[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("kernel", "for", "winner", "found by"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("tried", "rejected", "registers", "occupancy"):
-        table.add_column(heading, justify="right")
-    stages = {1: "compilation", 2: "timing"}
+    stages = {1: "by compilation", 2: "timed"}
     for r in payload["results"]:
-        table.add_row(
-            r["name"],
-            f"{r['architecture']}, {r['dtype']}, {r['degree']} edges",
-            r["winner"],
-            stages[r["stage"]] + (" (known)" if r["cached"] else ""),
-            str(r["tried"]),
-            str(r["rejected"]),
-            str(r["registers"]),
-            f"{r['occupancy']:.2f}",
+        session.console.print(
+            f"{r['name']}: {r['winner']}\n"
+            f"  on {r['architecture']} in {r['dtype']} with about {r['degree']} edges per atom,"
+            f" {stages[r['stage']]}{' (known)' if r['cached'] else ''}\n"
+            f"  {r['tried']} tried, {r['rejected']} rejected; {r['registers']} registers, occupancy"
+            f" {r['occupancy']:.2f}",
+            markup=False,
         )
-    session.console.print(table)
     for name, reason in payload["declined"].items():
         session.console.print(f"declined {name}: {reason}", markup=False)
     if any(r["stage"] == 1 for r in payload["results"]):

@@ -274,7 +274,7 @@ def test_show_and_the_commands(lowered, known, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "kernels for cpu, float64" in text
     assert f"here {node['node']} would be served by convolutions" in text
-    assert f"by convolutions: {FILE}" in text
+    assert f"declined 2 block-linear by convolutions: {FILE}" in text
     command = ["optimize", path, "-o", out, "--no-verify", "--require-kernel", "convolutions"]
     assert cli.run(command) == 2
     assert "error: the kernel convolutions is required, but it declines node" in (

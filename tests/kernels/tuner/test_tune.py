@@ -266,7 +266,7 @@ def test_tune_a_problem(command, tmp_path):
     assert found["declined"] == {}
     assert len(cache.read_table(table)) == 1
     shown = command(*args).out
-    assert "compilation (known)" in shown
+    assert "edges per atom, by compilation (known)" in shown
     assert "compilation only: nothing was timed" in shown
 
 
