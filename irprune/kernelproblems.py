@@ -40,9 +40,14 @@ SHAPES = {
 
 def spec_of(shape: Shape, channels: Callable[[int], int] = lambda mul: mul) -> PathSpec:
     """The convolution of a shape; ``channels`` says how many of a segment's are left."""
-    from e3nn import o3
-
     from irprune.ops.couplings import path_spec
+
+    return path_spec(product(shape, channels))
+
+
+def product(shape: Shape, channels: Callable[[int], int] = lambda mul: mul) -> Any:
+    """The same as an ``o3.TensorProduct`` with weights per row."""
+    from e3nn import o3
 
     features = o3.Irreps([(channels(mul), ir) for mul, ir in o3.Irreps(shape.features)])
     harmonics, wanted = o3.Irreps(shape.harmonics), o3.Irreps(shape.results)
@@ -54,10 +59,9 @@ def spec_of(shape: Shape, channels: Callable[[int], int] = lambda mul: mul) -> P
                 if made in wanted:
                     paths.append((i, j, len(out), "uvu", True))
                     out.append((mul, made))
-    product = o3.TensorProduct(
+    return o3.TensorProduct(
         features, harmonics, o3.Irreps(out), paths, shared_weights=False, internal_weights=False
     )
-    return path_spec(product)
 
 
 def problem_named(name: str) -> PathSpec:

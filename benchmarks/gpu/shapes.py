@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from irprune.kernelproblems import SHAPES as SHAPES_OF_MODELS
-from irprune.kernelproblems import Shape
+from irprune.kernelproblems import Shape, product
 from irprune.kernelproblems import spec_of as convolution
 from irprune.pathspec import PathSpec
 
@@ -33,6 +34,14 @@ def pruned(mul: int, keep: float, shape: str) -> int:
         return mul
     left = max(1, round(keep * mul))
     return max(ALIGNED, left // ALIGNED * ALIGNED) if shape == "aligned" else left - 1 | 1
+
+
+def product_of(layer: Layer, keep: float = 1.0, shape: str = "aligned") -> Any:
+    """The same convolution as e3nn's own module."""
+    from irprune.compat import prepare_e3nn
+
+    prepare_e3nn()
+    return product(layer.shape, lambda mul: pruned(mul, keep, shape))
 
 
 def spec_of(layer: Layer, keep: float = 1.0, shape: str = "aligned") -> PathSpec:

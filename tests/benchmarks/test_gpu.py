@@ -49,7 +49,8 @@ def test_the_check_runs_and_can_fail(repo, tmp_path):
         "correctness.TOLERANCES = {'float64': float(sys.argv[1])}\n"
         "raise SystemExit(run.main(sys.argv[2:]))"
     )
-    given = ["-o", str(tmp_path), "--device", "cpu", "--layers", "mace-small", "--keep", "0.25",
+    given = ["-o", str(tmp_path), "--device", "cpu", "--stages", "correctness",
+             "--layers", "mace-small", "--keep", "0.25",
              "--dtypes", "float64", "--nodes", "2", "--edges", "2"]  # fmt: skip
     env = {**os.environ, "TRITON_INTERPRET": "1"}
     for tolerance, expected in (("1e-11", 0), ("0", 1)):
