@@ -214,6 +214,7 @@ EXACT = (
     "share-pairs,fuse-linear,cse"
 )
 TABLES = ",tabulate-radial{{tol={tol!r}}},cse"
+KERNELS = ",select-kernels"
 """What ``optimize`` runs: every exact pass, in an order in which each sees what it can use."""
 
 
@@ -223,6 +224,7 @@ def optimize_pipeline(
     tabulate: float | None = None,
     compile: bool = False,
     verify: bool = True,
+    require_kernel: str | None = None,
 ) -> Pipeline:
     """The pipeline that ``irprune optimize`` runs.
 
@@ -231,11 +233,17 @@ def optimize_pipeline(
         tabulate: the tolerance of tabulated radial networks; None, the default, keeps them exact.
         compile: compile the result with torch.compile.
         verify: check the result against the original; with ``tabulate``, before it and after it.
+        require_kernel: the backend that must serve every node that it is meant for; ``NAME@DEVICE``
+            on another device than the CPU, such as ``triton@cuda``.
     """
     special = f",specialize-elements{{elements=[{','.join(elements)}]}}"
     text = EXACT.format(specialize=special if elements else "")
     if tabulate is not None:
         text += (",verify" if verify else "") + TABLES.format(tol=float(tabulate))
+    text += KERNELS
+    if require_kernel is not None:
+        name, _, device = require_kernel.partition("@")
+        text += f"{{require={format_value(name, str)},device={format_value(device or 'cpu', str)}}}"
     text += ",compile" if compile else ""
     return Pipeline.parse(text + (",verify" if verify else ""))
 
@@ -247,6 +255,7 @@ def optimize(
     tabulate: float | None = None,
     compile: bool = False,
     verify: bool = True,
+    require_kernel: str | None = None,
     **options: Any,
 ) -> EquivariantGraph:
     """The same function, faster: ``run`` with the pipeline of ``optimize_pipeline``.
@@ -255,7 +264,11 @@ def optimize(
     more: prune first.
     """
     pipeline = optimize_pipeline(
-        elements=elements, tabulate=tabulate, compile=compile, verify=verify
+        elements=elements,
+        tabulate=tabulate,
+        compile=compile,
+        verify=verify,
+        require_kernel=require_kernel,
     )
     return run(pipeline, graph, None, **options)
 

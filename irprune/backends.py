@@ -37,6 +37,9 @@ class Decline:
     reason: str
     loud: bool = False
     """Whether users should hear of it: the backend is meant for this device and cannot run."""
+    meant: bool = True
+    """Whether the backend is meant for such a spec. False where it has no kernels of that kind, or
+    where plain torch is as fast: requiring the backend then does not make the decline an error."""
 
     def __str__(self) -> str:
         return f"{self.backend}: {self.reason}"
@@ -49,6 +52,12 @@ class Backend:
     rank: ClassVar[int] = 0
     """The backend of the highest rank that does not decline is taken."""
 
+    def rank_on(self, device: torch.device) -> int:
+        """Its rank on a device, where that depends on it. Below that of the reference, it is taken
+        only where it is asked for.
+        """
+        return self.rank
+
     def supports(self, spec: Spec, device: torch.device, dtype: torch.dtype) -> Decline | None:
         """None if it can, else why not."""
         raise NotImplementedError
@@ -57,7 +66,8 @@ class Backend:
         """A function of tensors, differentiable twice.
 
         Of a PathSpec: (x [N, in1], y [E, in2], w [rows, weights], edges packed) → [N, out], with the
-        edges of ``irprune.edges.pack``. Of a PolySpec: (x [N, inputs], w [N, paths, K]) → [N, outputs].
+        edges of ``irprune.edges.pack``. Of a PolySpec: (x [N, inputs], w [rows, paths, K], row of w of
+        each node or None for its own) → [N, outputs].
         Of a TableSpec: (r [rows], table, number of the table of each row or None) → [rows, width].
         Of a LinearSpec: (x [N, in], for each group its matrix [copies in, copies out]) → [N, out].
         """
@@ -92,6 +102,23 @@ def backends() -> dict[str, Backend]:
     return {b.name: b for b in sorted(found, key=lambda b: -b.rank)}
 
 
+def order(device: torch.device) -> list[Backend]:
+    """Every backend, the first to be asked on a device first."""
+    return sorted(backends().values(), key=lambda b: -b.rank_on(device))
+
+
+def backend_named(name: str) -> Backend:
+    """The backend of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    known = backends()
+    if name not in known:
+        raise UsageError(f"no backend is called {name!r}; known are {', '.join(known)}")
+    return known[name]
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which backend serves a spec, and who declined before it."""
@@ -107,24 +134,34 @@ class Choice:
 def choose(spec: Spec, device: torch.device, dtype: torch.dtype, wanted: str = "auto") -> Choice:
     """The backend that will serve a spec.
 
+    Args:
+        spec: what is to be evaluated.
+        device: of the tensors.
+        dtype: of the tensors.
+        wanted: ``auto``, or the name of the one backend that may serve; ``NAME@DEVICE`` says so for one
+            kind of device and leaves the others free.
+
     Raises:
         UsageError: ``wanted`` is not known, or declines.
     """
-    known = backends()
-    if wanted != "auto":
-        if wanted not in known:
-            raise UsageError(f"no backend is called {wanted!r}; known are {', '.join(known)}")
-        refusal = known[wanted].supports(spec, device, dtype)
+    wanted, _, only = wanted.partition("@")
+    if wanted != "auto" and only in ("", device.type):
+        refusal = backend_named(wanted).supports(spec, device, dtype)
         if refusal is not None:
             raise UsageError(f"the backend that was asked for declines: {refusal}")
         return Choice(wanted, ())
     declined: list[Decline] = []
-    for name, backend in known.items():
+    for backend in order(device):
         refusal = backend.supports(spec, device, dtype)
         if refusal is None:
-            return Choice(name, tuple(declined))
+            return Choice(backend.name, tuple(declined))
         declined.append(refusal)
     raise AssertionError("the reference backend never declines")
+
+
+def refusals(spec: Spec, device: torch.device, dtype: torch.dtype) -> dict[str, Decline | None]:
+    """What every backend says to a spec, the first to be asked first; None where it serves."""
+    return {b.name: b.supports(spec, device, dtype) for b in order(device)}
 
 
 _told: set[str] = set()

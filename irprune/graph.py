@@ -22,6 +22,7 @@ from irprune.ops.base import Site
 if TYPE_CHECKING:
     from irprune.atomistic import Atomistic
     from irprune.compiled import CompileOptions
+    from irprune.kernelplan import KernelPlan
     from irprune.scores import Scores
 
 
@@ -64,6 +65,8 @@ class EquivariantGraph:
     """Layer label → node whose irreps stand for the layer."""
     compiled: CompileOptions | None = None
     """How potentials and calculators compile the graph; None where they run it as it is."""
+    kernels: KernelPlan | None = None
+    """What ``select-kernels`` chose for the nodes of ``gm``; another ``gm`` has none."""
 
     @classmethod
     def build(
@@ -95,6 +98,9 @@ class EquivariantGraph:
         return self._axes
 
     def replace(self, **changes: Any) -> EquivariantGraph:
+        """A graph with other values. What was chosen for one ``gm`` does not go over to another."""
+        if "gm" in changes:
+            changes.setdefault("kernels", None)
         return replace(self, **changes)
 
     def type_of(self, node: str) -> Any:

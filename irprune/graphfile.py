@@ -23,6 +23,7 @@ from irprune.errors import ModelFileError, UsageError
 from irprune.files import atomic_path
 from irprune.graph import EquivariantGraph
 from irprune.irreps import IrrepsType, Layout, Space
+from irprune.kernelplan import KernelPlan, OnKernels
 from irprune.ops.base import (
     _BY_CALL,
     Other,
@@ -129,6 +130,8 @@ def to_json(graph: EquivariantGraph) -> dict[str, Any]:
                     " no OpDef: a graph file cannot hold it"
                 )
             modules[str(target)] = {"op": op.name, "spec": op.spec(module)}
+            if isinstance(module, OnKernels) and module.backend != "auto":
+                modules[str(target)]["backend"] = module.backend
         nodes.append(
             {
                 "op": node.op,
@@ -147,6 +150,7 @@ def to_json(graph: EquivariantGraph) -> dict[str, Any]:
         "history": list(graph.history),
         "facts": sorted(graph.facts & KEPT_FACTS),
         "compiled": None if graph.compiled is None else graph.compiled.to_json(),
+        "kernels": None if graph.kernels is None else graph.kernels.to_json(),
         "modules": modules,
         "nodes": nodes,
     }
@@ -281,10 +285,10 @@ def _rebuild(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Equ
             {k: _decode(v, nodes) for k, v in entry["kwargs"].items()},
             name=entry["name"],
         )
-    compiled = described.get("compiled")  # older files have none
+    compiled, kernels = described.get("compiled"), described.get("kernels")  # or an older file
     gm = fx.GraphModule(root, graph, "Graph")
     gm.eval().requires_grad_(False)
-    return EquivariantGraph.build(
+    made = EquivariantGraph.build(
         gm,
         {k: _type_from(v) for k, v in described["inputs"].items()},
         atomistic=Atomistic.from_json(described["atomistic"]) if described["atomistic"] else None,
@@ -293,7 +297,20 @@ def _rebuild(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Equ
         history=tuple(described["history"]),
         facts=frozenset({"irreps"}) | (KEPT_FACTS & set(described.get("facts", ()))),
         compiled=CompileOptions.from_json(compiled) if compiled else None,
+        kernels=KernelPlan.from_json(kernels) if kernels else None,
     )
+    _bind(gm, described["modules"])
+    return made
+
+
+def _bind(gm: fx.GraphModule, modules: dict[str, Any]) -> None:
+    """Binds modules to backends, after types have been checked by a run on the CPU."""
+    for path, entry in modules.items():
+        if "backend" in entry:
+            module = gm.get_submodule(path)
+            if not isinstance(module, OnKernels):
+                raise ValueError(f"module {path} has a backend, but no kernel can serve it")
+            module.backend = str(entry["backend"])
 
 
 def _owner(root: nn.Module, path: str) -> tuple[nn.Module, str]:

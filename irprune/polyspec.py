@@ -54,6 +54,11 @@ class PolySpec:
         return a, b
 
     @property
+    def segments(self) -> tuple[tuple[Segment, ...], tuple[Segment, ...]]:
+        """Segments of a row of x and of the result."""
+        return _segments(self.channels, self.inputs), _segments(self.channels, self.outputs)
+
+    @property
     def degree(self) -> int:
         return max((len(t[2]) for t in self.terms), default=0)
 
@@ -62,10 +67,15 @@ class PolySpec:
         monomials = {(t[0], t[2]) for t in self.terms}
         return 2.0 * self.channels * (len(self.terms) + len(monomials))
 
-    def evaluate(self, x: Tensor, w: Tensor) -> Tensor:
-        """The oracle, degree by degree. Differentiable any number of times."""
+    def evaluate(self, x: Tensor, w: Tensor, which: Tensor | None = None) -> Tensor:
+        """The oracle, degree by degree. Differentiable any number of times.
+
+        ``which`` [rows] names the row of w that each row of x uses; its own by default.
+        """
         import torch
 
+        if which is not None:
+            w = w.index_select(0, which)
         index = functools.partial(torch.tensor, device=x.device)
         parts = x.new_zeros(self.dims[1], x.shape[0], self.channels)
         columns = self.columns(x)
@@ -134,5 +144,8 @@ class PolySpec:
 
 
 def _irreps(channels: int, orders: Sequence[tuple[int, int]]) -> str:
-    segments = tuple(Segment(channels, order, parity) for order, parity in orders)
-    return IrrepsType(segments).irreps
+    return IrrepsType(_segments(channels, orders)).irreps
+
+
+def _segments(channels: int, orders: Sequence[tuple[int, int]]) -> tuple[Segment, ...]:
+    return tuple(Segment(channels, order, parity) for order, parity in orders)

@@ -49,6 +49,8 @@ def print_graph(graph: EquivariantGraph) -> str:
             lines.append(f"%{name} : {_type(site.out)} = {label}({call}){where}")
     if graph.compiled is not None:
         lines.append(str(graph.compiled))
+    if graph.kernels is not None:
+        lines.append(str(graph.kernels))
     return "\n".join(lines)
 
 

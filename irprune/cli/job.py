@@ -53,14 +53,15 @@ def left(results: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 def kernels(graph: Any) -> dict[str, list[str]]:
     """Choice of backend, with who declined → the modules that it serves."""
+    import torch
+
     from irprune.backends import choose
+    from irprune.kernelplan import dtype_of, kernel_nodes
 
     out: dict[str, list[str]] = {}
-    parameter = next((p for p in graph.gm.parameters() if p.is_floating_point()), None)
-    for name, module in graph.gm.named_modules():
-        if parameter is not None and hasattr(module, "backend") and hasattr(module, "spec"):
-            choice = choose(module.spec, parameter.device, parameter.dtype, module.backend)
-            out.setdefault(str(choice), []).append(name)
+    for node, module in kernel_nodes(graph.gm):
+        choice = choose(module.spec, torch.device("cpu"), dtype_of(graph.gm), module.backend)
+        out.setdefault(str(choice), []).append(str(node.target))
     return out
 
 
@@ -130,6 +131,7 @@ class Job:
             "latency": report.results.get("latency", []),
             "bounds": report.results.get("bounds", {}),
             "kernels": kernels(graph),
+            "kernel_plan": None if graph.kernels is None else graph.kernels.to_json(),
             "compiled": compiled_json(graph, report.results.get("compile")),
         }
         session.emit(payload)

@@ -21,6 +21,8 @@ VERBS = (
     "prune",
     "optimize",
     "profile",
+    "tune",
+    "bench",
     "run",
     "recover",
     "generate",

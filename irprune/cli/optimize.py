@@ -28,6 +28,11 @@ from irprune.errors import UsageError
     is_flag=True,
     help="Compile the result with torch.compile: minutes here, seconds where it is loaded.",
 )
+@click.option(
+    "--require-kernel",
+    metavar="BACKEND[@DEVICE]",
+    help="Fail unless this backend serves every node that it is meant for, and bind them to it there.",
+)
 @click.option("--no-verify", is_flag=True, help="Skip the comparison with the original.")
 @job_options
 @common_options
@@ -37,6 +42,7 @@ def command(
     elements: str | None,
     tabulate: float | None,
     compile_: bool,
+    require_kernel: str | None,
     no_verify: bool,
     output: str | None,
     data: str | None,
@@ -58,7 +64,11 @@ def command(
     if elements is not None and not symbols:
         raise UsageError(f"--elements names no element: {elements!r}; give symbols such as H,C,O")
     pipeline = optimize_pipeline(
-        elements=symbols, tabulate=tabulate, compile=compile_, verify=not no_verify
+        elements=symbols,
+        tabulate=tabulate,
+        compile=compile_,
+        verify=not no_verify,
+        require_kernel=require_kernel,
     )
     job = Job(model, pipeline, output, data, target, print_after, verify_each)
     return job.run(session)

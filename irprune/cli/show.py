@@ -10,6 +10,7 @@ import click
 from irprune.api import CRITERIA
 from irprune.cli.common import Session, common_options, existing_file
 from irprune.cli.results import compiled_json, print_compiled, sizes
+from irprune.cli.show_kernels import kernels_json, print_kernels
 from irprune.cli.show_scores import importance_of, print_scores, score
 from irprune.errors import UsageError
 from irprune.report.model import Importance, Report, Row, number
@@ -67,6 +68,7 @@ def command(
         "cutoff": None if graph.atomistic is None else graph.atomistic.cutoff,
         "barriers": _barriers(graph),
         "compiled": compiled_json(graph, None),
+        "kernel_plan": kernels_json(graph),
         "history": list(graph.history),
         "checks": [],
         "scores": found,
@@ -151,6 +153,7 @@ def _print(session: Session, payload: dict[str, Any], graph: Any, ir: bool) -> N
     if payload["scores"] is not None:
         print_scores(session, payload["scores"])
     print_compiled(session, payload["compiled"])
+    print_kernels(session.console, payload["kernel_plan"])
     for barrier in payload["barriers"]:
         console.print(f"barrier: {barrier} has no OpDef; what it touches is frozen")
     if payload["groups"] is not None:

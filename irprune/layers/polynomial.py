@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from irprune.backends import kernel_for
-from irprune.layers.convolution import species_rows, together
+from irprune.layers.convolution import together
 from irprune.polyspec import PolySpec
 
 
@@ -22,8 +22,8 @@ class ElementPolynomial(nn.Module):
 
     def forward(self, x: Tensor, species: Tensor) -> Tensor:
         """[N, outputs] from x [N, inputs] and species [N]."""
-        x, weight = together(x, species_rows(self.weight, species))
-        return kernel_for(self.spec, x, self.backend)(x, weight)
+        x, weight = together(x, self.weight)
+        return kernel_for(self.spec, x, self.backend)(x, weight, species)
 
     def extra_repr(self) -> str:
         return f"{self.spec}, {self.weight.shape[0]} elements"

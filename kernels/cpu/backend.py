@@ -7,11 +7,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from irprune.backends import Backend, Decline, Kernel, Spec, remember
-from irprune.errors import UsageError
 from irprune.kernels.cpu.compiler import CompilerError, find_compiler, library
+from irprune.kernels.operands import refuse_tangents
 from irprune.linearspec import LinearSpec
 from irprune.pathspec import PathSpec
 from irprune.polyspec import PolySpec
@@ -30,7 +29,9 @@ class Cpu(Backend):
         if dtype not in (torch.float32, torch.float64):
             return Decline(self.name, f"float32 and float64 only, got {dtype}")
         if isinstance(spec, LinearSpec) and all(p.dim == 1 for p in spec.products):
-            return Decline(self.name, "of scalars alone, torch's own matrix product is faster")
+            return Decline(
+                self.name, "of scalars alone, torch's own matrix product is faster", meant=False
+            )
         if find_compiler() is None:
             return Decline(self.name, "no C++ compiler on the path and none in CXX", loud=True)
         try:
@@ -51,8 +52,9 @@ class Cpu(Backend):
             made: Tensor = ops.convolution(x, y, w, edges, key)
             return made
 
-        def polynomial(x: Tensor, w: Tensor) -> Tensor:
+        def polynomial(x: Tensor, w: Tensor, which: Tensor | None = None) -> Tensor:
             refuse_tangents(x, w)
+            w = w if which is None else w.index_select(0, which)
             made: Tensor = ops.polynomial(x, w, key)
             return made
 
@@ -72,21 +74,6 @@ class Cpu(Backend):
             LinearSpec: linear,
         }
         return kernels[type(spec)]
-
-
-def refuse_tangents(*tensors: Tensor) -> None:
-    """Compiled kernels have reverse derivatives only; torch would drop a tangent silently.
-
-    Raises:
-        UsageError: forward-mode differentiation reaches a kernel.
-    """
-    if forward_ad._current_level < 0:
-        return
-    if any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
-        raise UsageError(
-            "compiled kernels have no forward-mode derivatives; set the module's backend to"
-            " 'reference' for them"
-        )
 
 
 PROBE = 'extern "C" int probe() { int n = 0;\n#pragma omp parallel\n{ n = 1; }\nreturn n; }\n'

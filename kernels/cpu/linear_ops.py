@@ -18,7 +18,8 @@ from irprune.backends import recall
 from irprune.errors import UsageError
 from irprune.kernels.cpu import linear as code
 from irprune.kernels.cpu.compiler import library
-from irprune.kernels.cpu.ops import CALLS, REAL, call, expect
+from irprune.kernels.cpu.ops import CALLS, REAL, call
+from irprune.kernels.operands import expect
 from irprune.linearspec import Product
 
 

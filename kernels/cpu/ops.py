@@ -20,6 +20,7 @@ from irprune.errors import UsageError
 from irprune.kernels.cpu import convolution as convolution_code
 from irprune.kernels.cpu import polynomial as polynomial_code
 from irprune.kernels.cpu.compiler import library
+from irprune.kernels.operands import expect, expect_convolution, expect_rows, keep
 
 CALLS: Counter[str] = Counter()
 """How often each compiled program ran: what proves in tests which kernel served."""
@@ -51,55 +52,14 @@ def call(function: Any, *arguments: Tensor | int | ctypes.Array[Any] | None) -> 
     function(*given, ctypes.c_int(torch.get_num_threads()))
 
 
-def expect(where: str, like: Tensor, **given: tuple[Tensor, tuple[int, ...]]) -> None:
-    """Refuses what the program would read beyond, or read as another dtype.
-
-    Raises:
-        UsageError: a tensor of another dtype, device or shape; names it.
-    """
-    for name, (tensor, shape) in given.items():
-        if tensor.dtype is not like.dtype or tensor.device != like.device:
-            raise UsageError(
-                f"{where}: {name} is {tensor.dtype} on {tensor.device}, expected {like.dtype} on"
-                f" {like.device} as its first operand has"
-            )
-        if tuple(tensor.shape) != shape:
-            raise UsageError(f"{where}: {name} has shape {tuple(tensor.shape)}, expected {shape}")
-
-
-def _expect_edges(where: str, edges: Tensor, n: int, count: int) -> None:
-    if edges.dtype is not torch.int64 or edges.shape != (6 * count + 2 * (n + 1),):
-        raise UsageError(
-            f"{where}: edges are {edges.dtype} of shape {tuple(edges.shape)}, expected int64 and"
-            f" {6 * count + 2 * (n + 1)} entries for {n} atoms and {count} edges"
-            " (irprune.edges.pack)"
-        )
-
-
-def _expect_operands(where: str, spec: Any, x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> None:
-    n, count = x.shape[0], y.shape[0]
-    expect(
-        where,
-        x,
-        x=(x, (n, spec.dims[0])),
-        y=(y, (count, spec.dims[1])),
-        w=(w, (w.shape[0], spec.n_weights)),
-    )
-    _expect_edges(where, edges, n, count)
-    rows = edges[2 * count : 3 * count]
-    if count and int(rows.max()) >= w.shape[0]:
-        raise UsageError(
-            f"{where}: an edge uses row {int(rows.max())} of weights, but there are {w.shape[0]}"
-        )
-
-
 @torch.library.custom_op("irprune::convolution", mutates_args=(), device_types="cpu")
 def convolution(x: Tensor, y: Tensor, w: Tensor, edges: Tensor, spec: str) -> Tensor:
     """x [N, in1], y [E, in2], w [rows, weights] → [N, out]."""
     CALLS["convolution"] += 1
     found = recall(spec)
     n, x = x.shape[0], x.contiguous()
-    _expect_operands("convolution", found, x, y, w, edges)
+    expect_convolution("convolution", found, x, y, w, edges)
+    expect_rows("convolution", edges, y.shape[0], w.shape[0])
     out = x.new_empty(n, found.dims[2])
     program = _convolution(spec, x.dtype)
     call(program.forward, n, y.shape[0], x, y.contiguous(), w.contiguous(), edges, out,
@@ -120,7 +80,8 @@ def convolution_backward(
     CALLS["convolution_backward"] += 1
     n, count, x, g, w = x.shape[0], y.shape[0], x.contiguous(), g.contiguous(), w.contiguous()
     found = recall(spec)
-    _expect_operands("convolution_backward", found, x, y, w, edges)
+    expect_convolution("convolution_backward", found, x, y, w, edges)
+    expect_rows("convolution_backward", edges, count, w.shape[0])
     expect("convolution_backward", x, g=(g, (n, found.dims[2])))
     gx = torch.empty_like(x) if with_x else x.new_empty(0)
     gy = torch.empty_like(y, memory_format=torch.contiguous_format)
@@ -143,13 +104,6 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor]:
     gx = x.new_empty(x.shape) if with_x else x.new_empty(0)
     return gx, y.new_empty(y.shape), w.new_empty(w.shape)
-
-
-def keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    """Keeps the tensors among the inputs of an operator, and beside them the rest."""
-    tensors = [a for a in inputs if isinstance(a, Tensor)]
-    ctx.save_for_backward(*tensors)
-    ctx.rest = tuple(a for a in inputs if not isinstance(a, Tensor))
 
 
 def _convolution_gradient(ctx: Any, g: Tensor) -> tuple[Any, ...]:

@@ -13,7 +13,8 @@ from irprune.backends import recall
 from irprune.errors import UsageError
 from irprune.kernels.cpu import table as code
 from irprune.kernels.cpu.compiler import library
-from irprune.kernels.cpu.ops import CALLS, REAL, call, expect, keep
+from irprune.kernels.cpu.ops import CALLS, REAL, call
+from irprune.kernels.operands import expect, keep
 
 
 @functools.cache

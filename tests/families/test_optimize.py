@@ -143,6 +143,7 @@ def test_the_command(tmp_path):
     names = [c["name"] for c in found["checks"]]
     assert {"claim", "rotation", "reload-forces-float32", "reload-forces-float64"} <= set(names)
     assert all(c["ok"] for c in found["checks"])
+    assert len(found["kernel_plan"]["nodes"]) == 20
     atoms = bulk("NaCl", "rocksalt", a=5.6)
     atoms.rattle(0.05, seed=1)
     atoms.calc = irprune.calculator(out)

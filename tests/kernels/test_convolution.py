@@ -16,36 +16,11 @@ from irprune.layers.convolution import Convolution
 from irprune.ops.couplings import path_spec
 from irprune.pathspec import PathSpec, SpecPath
 from tests.kernels import specs
+from tests.kernels.operands import derivatives, inputs
 
 pytestmark = pytest.mark.usefixtures("unscripted")
 
 NAMES = [*specs.PRODUCTS, "shared"]
-
-
-def inputs(spec, nodes=6, edges=31, rows=None, dtype=torch.float64, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    sender, receiver = torch.randint(0, nodes, (2, edges), generator=g)
-    row = None
-    if rows is not None:  # every row is used by one edge or two
-        row = torch.cat([torch.arange(rows), torch.randperm(rows, generator=g)])[:edges]
-    shapes = ((nodes, spec.dims[0]), (edges, spec.dims[1]), (rows or edges, spec.n_weights))
-    x, y, w = (
-        torch.randn(s, generator=g, dtype=torch.float64).to(dtype).requires_grad_() for s in shapes
-    )
-    return x, y, w, pack(sender, receiver, nodes, row)
-
-
-def derivatives(function, x, y, w, edges):
-    """Value, gradients, and gradients of a random combination of the gradients."""
-    g = torch.Generator().manual_seed(1)
-    out = function(x, y, w, edges)
-    up = torch.randn(out.shape, generator=g, dtype=torch.float64).to(out.dtype).requires_grad_()
-    first = torch.autograd.grad((out * up).sum(), (x, y, w), create_graph=True)
-    mixed = sum(
-        (f * torch.randn(f.shape, generator=g, dtype=torch.float64).to(f.dtype)).sum()
-        for f in first
-    )
-    return [out, *first, *torch.autograd.grad(mixed, (up, x, y, w))]
 
 
 def assert_equal(spec, given, tolerance):

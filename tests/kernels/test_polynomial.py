@@ -14,6 +14,7 @@ from irprune.families.mace.library import import_mace
 from irprune.kernels.cpu import ops
 from irprune.polyspec import PolySpec
 from tests.kernels import specs
+from tests.kernels.operands import derivatives
 
 
 def values(spec, n=7, dtype=torch.float64):
@@ -22,18 +23,6 @@ def values(spec, n=7, dtype=torch.float64):
     return [
         torch.randn(s, generator=g, dtype=torch.float64).to(dtype).requires_grad_() for s in shapes
     ]
-
-
-def derivatives(function, x, w):
-    g = torch.Generator().manual_seed(1)
-    out = function(x, w)
-    up = torch.randn(out.shape, generator=g, dtype=torch.float64).to(out.dtype).requires_grad_()
-    first = torch.autograd.grad((out * up).sum(), (x, w), create_graph=True)
-    mixed = sum(
-        (f * torch.randn(f.shape, generator=g, dtype=torch.float64).to(f.dtype)).sum()
-        for f in first
-    )
-    return [out, *first, *torch.autograd.grad(mixed, (up, x, w))]
 
 
 @pytest.mark.parametrize("channels", [1, 5, 8, 19])

@@ -36,7 +36,7 @@ def test_verify_compares_what_is_compiled():
 
 
 def test_the_pipeline_of_optimize():
-    assert str(api.optimize_pipeline(compile=True)).endswith(",cse,compile,verify")
+    assert str(api.optimize_pipeline(compile=True)).endswith(",select-kernels,compile,verify")
     assert "compile" not in str(api.optimize_pipeline())
 
 

@@ -1,0 +1,1 @@
+"""Kernels for GPUs on the layers of real models. ``python -m benchmarks.gpu.run`` checks them."""

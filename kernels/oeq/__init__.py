@@ -1,0 +1,1 @@
+"""OpenEquivariance as a backend, where it is installed."""

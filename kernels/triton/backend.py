@@ -1,0 +1,106 @@
+"""The backend of generated Triton kernels."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from irprune.backends import Backend, Decline, Kernel, Spec, remember
+from irprune.kernels.operands import refuse_tangents
+from irprune.kernels.triton.layout import to_ir_mul, to_mul_ir
+from irprune.pathspec import PathSpec
+from irprune.polyspec import PolySpec
+
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+class Triton(Backend):
+    """Serves convolutions and polynomials on GPUs, and on the CPU in Triton's interpreter.
+
+    Sums of float16 and bfloat16 are float32.
+    """
+
+    name: ClassVar[str] = "triton"
+    rank: ClassVar[int] = 20
+
+    def rank_on(self, device: torch.device) -> int:
+        # the interpreter is for tests: there it is taken only where it is named
+        return self.rank if device.type == "cuda" else -4
+
+    def supports(self, spec: Spec, device: torch.device, dtype: torch.dtype) -> Decline | None:
+        if device.type == "cpu" and not interpreted():
+            return Decline(
+                self.name, "runs on GPUs; on the CPU only in its interpreter (TRITON_INTERPRET=1)"
+            )
+        if device.type not in ("cpu", "cuda"):
+            return Decline(self.name, f"runs on CUDA and ROCm, the tensors are on {device.type}")
+        if not isinstance(spec, PathSpec | PolySpec):
+            return Decline(self.name, f"has no kernels for a {type(spec).__name__}", meant=False)
+        if dtype not in DTYPES:
+            return Decline(self.name, f"float64, float32, float16 and bfloat16 only, got {dtype}")
+        missing = missing_triton()
+        return None if missing is None else Decline(self.name, missing, loud=True)
+
+    def kernel(self, spec: Spec) -> Kernel:
+        if isinstance(spec, PathSpec):
+            return _convolution(spec)
+        assert isinstance(spec, PolySpec)
+        return _polynomial(spec)
+
+
+def _convolution(spec: PathSpec) -> Kernel:
+    from irprune.kernels.triton import ops
+    from irprune.kernels.tuner.lookup import chosen
+
+    key = remember(spec)
+
+    def convolution(x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> Tensor:
+        refuse_tangents(x, y, w)
+        config = str(chosen(spec, x, y.shape[0]))
+        made = ops.convolution(to_ir_mul(x, spec.in1), y, w, edges, key, config)
+        return to_mul_ir(made, spec.out)
+
+    return convolution
+
+
+def _polynomial(spec: PolySpec) -> Kernel:
+    from irprune.kernels.triton import polynomial_ops
+    from irprune.kernels.tuner.lookup import chosen
+
+    key = remember(spec)
+    inputs, outputs = spec.segments
+
+    def polynomial(x: Tensor, w: Tensor, which: Tensor | None = None) -> Tensor:
+        refuse_tangents(x, w)
+        if which is None:
+            which = torch.arange(x.shape[0], device=x.device)
+        which = which.to(torch.int64)
+        config = str(chosen(spec, x, x.shape[0]))
+        made = polynomial_ops.polynomial(to_ir_mul(x, inputs), w, which, key, config)
+        return to_mul_ir(made, outputs)
+
+    return polynomial
+
+
+def interpreted() -> bool:
+    """Whether Triton runs kernels in its interpreter: it reads the variable when it is imported."""
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on", "y")
+
+
+@functools.cache
+def missing_triton() -> str | None:
+    """Why triton cannot be used, or None."""
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed (pip install 'irprune[triton]')"
+    from importlib.metadata import version
+
+    found = version("triton")
+    numbers = tuple(int(part) for part in found.split(".")[:2])
+    if not (3, 6) <= numbers < (3, 10):
+        return f"works with triton 3.6 to 3.9, found {found}"
+    return None

@@ -1,0 +1,1 @@
+"""The tuner of Triton kernels: compiled anywhere, timed on a GPU, kept in a cache."""

@@ -1,0 +1,152 @@
+"""Stage 1: every configuration compiled for an architecture, without a GPU, and ranked.
+
+The rank is an estimate, not a time: instructions per edge of all kernels together, each divided by how
+well programs of its size can hide the latency of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from irprune.errors import IrpruneError
+from irprune.kernels.triton.config import Config, configs
+from irprune.kernels.triton.source import Source, sources
+from irprune.kernels.tuner.architecture import Architecture
+from irprune.kernels.tuner.facts import KernelFacts, read_facts
+from irprune.passmanager import Progress, no_progress
+from irprune.pathspec import PathSpec
+from irprune.polyspec import PolySpec
+
+ENOUGH = 0.25
+"""Share of the warps of a multiprocessor from which on more of them are taken to hide no more."""
+Compile = Callable[[Source, Architecture], Any]
+
+
+class TuneError(IrpruneError):
+    """No configuration can be used."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One configuration, as the compiler sees it."""
+
+    config: Config
+    kernels: tuple[KernelFacts, ...]
+    rejected: str | None = None
+
+    @property
+    def cost(self) -> float:
+        """Lower is better; only for comparing configurations of one spec."""
+        return sum(k.instructions / max(min(k.occupancy / ENOUGH, 1.0), 1e-3) for k in self.kernels)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "config": str(self.config),
+            "cost": None if self.rejected else round(self.cost, 3),
+            "rejected": self.rejected,
+            "kernels": [k.to_json() for k in self.kernels],
+        }
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Candidate:
+        kernels = tuple(KernelFacts.from_json(k) for k in found["kernels"])
+        rejected = found["rejected"]
+        return cls(
+            Config.parse(found["config"]), kernels, None if rejected is None else str(rejected)
+        )
+
+
+def compile_source(source: Source, architecture: Architecture) -> Any:
+    """What triton makes of a kernel for an architecture that need not be here."""
+    import triton
+    from triton.compiler import ASTSource
+
+    ast = ASTSource(source.fn, source.signature, source.constexprs, source.attrs)
+    return triton.compile(ast, target=architecture.target(), options=source.options)
+
+
+def inspect(
+    spec: PathSpec | PolySpec,
+    config: Config,
+    dtype: torch.dtype,
+    architecture: Architecture,
+    degree: int,
+    compiler: Compile = compile_source,
+) -> Candidate:
+    """Compiles all kernels of one configuration; one that spills or does not compile is rejected."""
+    found: list[KernelFacts] = []
+    for source in sources(spec, config, dtype):
+        try:
+            made = compiler(source, architecture)
+        except Exception as error:  # whatever the compiler raises, this configuration is out
+            reason = " ".join(str(error).split())[:200]
+            return Candidate(
+                config, tuple(found), f"{source.name}: {type(error).__name__}: {reason}"
+            )
+        facts = read_facts(source.name, made, architecture, config.warps, source.blocks, degree)
+        found.append(facts)
+        if facts.stack:
+            return Candidate(
+                config, tuple(found), f"{source.name}: {facts.stack} bytes per thread spill"
+            )
+        if not facts.occupancy:
+            return Candidate(
+                config,
+                tuple(found),
+                f"{source.name}: {facts.shared} bytes of shared memory and {facts.registers}"
+                f" registers do not fit {architecture.name}",
+            )
+    return Candidate(config, tuple(found))
+
+
+def survey(
+    spec: PathSpec | PolySpec,
+    dtype: torch.dtype,
+    architecture: Architecture,
+    degree: int,
+    *,
+    known: Sequence[Candidate] = (),
+    compiler: Compile = compile_source,
+    progress: Progress = no_progress,
+    keep: Callable[[Sequence[Candidate]], None] = lambda _: None,
+) -> tuple[Candidate, ...]:
+    """Every configuration of a spec, in the order of ``configs``.
+
+    Args:
+        spec: the convolution or polynomial.
+        dtype: of its operands.
+        architecture: to compile for.
+        degree: edges of a node.
+        known: candidates of a run that was cut off; they are not compiled again.
+        compiler: compiles one kernel.
+        progress: told of every configuration.
+        keep: called with what there is after every configuration.
+
+    Raises:
+        TuneError: every configuration is rejected; gives the first reason.
+    """
+    before = {c.config: c for c in known}
+    wanted = configs(spec)
+    found: list[Candidate] = []
+    for i, config in enumerate(wanted):
+        progress(f"compile for {architecture.name}", i, len(wanted))
+        if config in before:
+            found.append(before[config])
+            continue
+        found.append(inspect(spec, config, dtype, architecture, degree, compiler))
+        keep(found)
+    if not any(c.rejected is None for c in found):
+        raise TuneError(
+            f"no configuration of {spec.key} can be used on {architecture.name}; the first,"
+            f" {found[0].config}: {found[0].rejected}"
+        )
+    return tuple(found)
+
+
+def ranked(found: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Those that can be used, the most promising first; equal ones in the order of ``configs``."""
+    return tuple(sorted((c for c in found if c.rejected is None), key=lambda c: c.cost))

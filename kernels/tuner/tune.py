@@ -1,0 +1,129 @@
+"""The tuner of the Triton kernels: both stages, resumed from the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from irprune.errors import UsageError
+from irprune.kernels.triton.backend import missing_triton
+from irprune.kernels.triton.config import pin
+from irprune.kernels.tuner import cache
+from irprune.kernels.tuner.architecture import Architecture, architecture_named, architecture_of
+from irprune.kernels.tuner.entry import Entry, Key, key_of
+from irprune.kernels.tuner.stage1 import Candidate, Compile, compile_source, ranked, survey
+from irprune.kernels.tuner.stage2 import CudaTimer, Timer, check, problem, race, triton_call
+from irprune.passmanager import Progress
+from irprune.pathspec import PathSpec
+from irprune.polyspec import PolySpec
+from irprune.tuning import TuneRequest
+
+
+class TritonTuner:
+    """Compiles every configuration, times the best few where there is a GPU, and keeps both."""
+
+    name: ClassVar[str] = "triton"
+
+    def __init__(
+        self,
+        compiler: Compile = compile_source,
+        timer: Callable[[torch.device], Timer] = CudaTimer,
+    ) -> None:
+        self.compiler = compiler
+        self.timer = timer
+
+    def declines(self, request: TuneRequest) -> str | None:
+        if not isinstance(request.spec, PathSpec | PolySpec):
+            return f"there are no Triton kernels for a {type(request.spec).__name__}"
+        return missing_triton()
+
+    def tune(self, request: TuneRequest, progress: Progress) -> Mapping[str, Any]:
+        """Both stages, or what of them is not in the cache; see ``Entry.to_json`` for the answer.
+
+        Raises:
+            UsageError: no architecture is named and no GPU is here, or another one.
+            TuneError: no configuration can be used.
+            CheckFailed: a configuration computes something else than its spec.
+        """
+        device = torch.device(request.device)
+        architecture = _architecture(request.architecture, device)
+        dtype = getattr(torch, request.dtype)
+        key = key_of(request.spec, dtype, architecture, request.degree)
+        known = None if request.fresh else cache.load(key)
+        entry = known if known is not None and known.complete else None
+        if entry is None:
+            entry = self._first(request.spec, dtype, architecture, key, known, progress)
+        if device.type == "cuda" and not entry.timed:
+            entry = self._second(request, dtype, device, entry, progress)
+        return {**entry.to_json(), "cached": entry is known}
+
+    def _first(
+        self,
+        spec: PathSpec | PolySpec,
+        dtype: torch.dtype,
+        architecture: Architecture,
+        key: Key,
+        known: Entry | None,
+        progress: Progress,
+    ) -> Entry:
+        def keep(found: Sequence[Candidate]) -> None:
+            cache.save(Entry(key, tuple(found), complete=False))
+
+        found = survey(
+            spec, dtype, architecture, key.degree,
+            known=() if known is None else known.candidates,
+            compiler=self.compiler, progress=progress, keep=keep,
+        )  # fmt: skip
+        entry = Entry(key, found, complete=True)
+        cache.save(entry)
+        return entry
+
+    def _second(
+        self,
+        request: TuneRequest,
+        dtype: torch.dtype,
+        device: torch.device,
+        entry: Entry,
+        progress: Progress,
+    ) -> Entry:
+        given = problem(request.spec, dtype, device, entry.key.degree)
+        configs = [c.config for c in ranked(entry.candidates)[: request.best]]
+        calls = [(c, triton_call(given, c)) for c in configs]
+        for i, (config, call) in enumerate(calls):
+            progress(f"check {config}", i, len(calls))
+            check(given, call(), config)
+        timed = race(calls, self.timer(device), request.rounds, progress=progress)
+        pin(request.spec, dtype, timed[0].config)
+        made = dataclasses.replace(entry, timed=timed, device=device_name(device))
+        cache.save(made)
+        return made
+
+    def write_table(self, path: str, found: list[Mapping[str, Any]]) -> None:
+        """Adds what ``tune`` gave to a table.
+
+        Raises:
+            UsageError: the place cannot be written, or holds something else.
+        """
+        cache.write_table(Path(path), [Entry.from_json(e) for e in found])
+
+
+def device_name(device: torch.device) -> str:
+    """As the driver calls it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _architecture(name: str | None, device: torch.device) -> Architecture:
+    if device.type != "cuda":
+        if name is None:
+            raise UsageError("no GPU is used here: name what to compile for, such as --arch sm_90")
+        return architecture_named(name)
+    here = architecture_of(device)
+    if name is not None and architecture_named(name) != here:
+        raise UsageError(
+            f"{device} is {here.name}, but --arch names {name}; leave --device away to compile for it"
+        )
+    return here

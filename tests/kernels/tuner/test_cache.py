@@ -1,0 +1,261 @@
+"""The cache: what its key holds, damaged, foreign, read-only and contested files, tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irprune.errors import UsageError
+from irprune.kernels.triton import config as triton_config
+from irprune.kernels.triton.config import Config, default
+from irprune.kernels.tuner import cache, entry, lookup
+from irprune.kernels.tuner.architecture import architecture_named
+from irprune.kernels.tuner.entry import Entry, Key, Timed, bucket, key_of
+from tests.kernels.tuner.fakes import candidate, scalars
+
+pytest.importorskip("triton")
+
+H100 = architecture_named("sm_90")
+A, B = Config(16, 1, 1, "csr"), Config(32, 1, 2, "csr")
+
+
+@pytest.fixture(autouse=True)
+def own(monkeypatch, tmp_path):
+    monkeypatch.setenv("IRPRUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv(cache.TABLES, raising=False)
+    cache._told.clear()
+    lookup._lookup.cache_clear()
+    yield
+    lookup._lookup.cache_clear()
+
+
+def key(**changes) -> Key:
+    made = Key("spec", "float32", "ir_mul", 1, "sm_90", "3.9.0", "12.9.86", 32)
+    return dataclasses.replace(made, **changes)
+
+
+def compiled(k=None, complete=True) -> Entry:
+    return Entry(k or key(), (candidate(A, 100.0), candidate(B, 50.0)), complete)
+
+
+def timed(k=None) -> Entry:
+    times = (Timed(A, (1.0, 2.0, 3.0)), Timed(B, (2.5, 2.5, 2.5)))
+    return dataclasses.replace(compiled(k), timed=times, device="some GPU")
+
+
+def test_there_and_back():
+    for made in (compiled(), compiled(complete=False), timed()):
+        assert cache.save(made)
+        assert cache.load(made.key) == made
+    assert cache.load(key(degree=64)) is None
+
+
+def test_the_winner_is_the_fastest_by_median_else_the_most_promising():
+    assert timed().winner == A
+    assert (timed().stage, compiled().stage, compiled(complete=False).stage) == (2, 1, 0)
+    assert compiled().winner == B
+    assert compiled(complete=False).winner is None
+
+
+def test_whatever_differs_is_another_key(monkeypatch):
+    spec = scalars()
+    base = key_of(spec, torch.float32, H100, 32)
+    assert (base.architecture, base.degree, base.layout) == ("sm_90", 32, "ir_mul")
+    assert base.revision == triton_config.REVISION
+    others = [
+        key_of(scalars(21), torch.float32, H100, 32),
+        key_of(spec, torch.float64, H100, 32),
+        key_of(spec, torch.float32, architecture_named("gfx942"), 32),
+        key_of(spec, torch.float32, H100, 64),
+    ]
+    others += [
+        dataclasses.replace(base, **{f: "other" if f != "revision" else 99})
+        for f in ("layout", "revision", "triton", "ptxas")
+    ]
+    monkeypatch.setattr(entry, "REVISION", 99)
+    assert key_of(spec, torch.float32, H100, 32) == dataclasses.replace(base, revision=99)
+    assert len({k.name for k in (base, *others)}) == 1 + len(others)
+
+
+@given(st.floats(0.01, 1e5))
+def test_buckets_are_powers_of_two_and_near(degree):
+    found = bucket(degree)
+    assert found & (found - 1) == 0
+    assert found == 1 or 2**-0.5001 <= degree / found <= 2**0.5001
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "Expecting value"),
+        ("[]", "list indices"),
+        ('{"schema": 1}', "'key'"),
+        ('{"schema": 9}', "schema 9 is not 1"),
+    ],
+)
+def test_a_damaged_file_is_said_to_be_so_and_counts_as_missing(text, why, capsys):
+    cache.save(compiled())
+    path = cache.path_of(key())
+    path.write_text(text)
+    assert cache.load(key()) is None
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"irprune: the tuned configurations in {path} are damaged and not used: "
+    )
+    assert why in said
+    assert cache.save(compiled())
+    assert cache.load(key()) == compiled()
+
+
+def test_times_that_cannot_be_are_damage(capsys):
+    cache.save(timed())
+    path = cache.path_of(key())
+    found = json.loads(path.read_text())
+    found["timed"][0]["seconds"] = [0.0]
+    path.write_text(json.dumps(found))
+    assert cache.load(key()) is None
+    assert "times must be positive numbers, got [0.0]" in capsys.readouterr().err
+
+
+def test_a_file_of_another_key_is_not_used(capsys):
+    cache.save(compiled())
+    cache.path_of(key()).rename(cache.path_of(key(degree=8)))
+    assert cache.load(key(degree=8)) is None
+    assert "belong to another key and are not used" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_said_once(monkeypatch, capsys, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("IRPRUNE_CACHE", str(blocked))  # a file is no folder, for root as well
+    assert not cache.save(compiled())
+    assert not cache.save(compiled())
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith(
+        f"irprune: tuned configurations cannot be kept in {blocked / 'tuned'}: "
+    )
+
+
+def test_a_read_only_folder(monkeypatch, capsys):
+    """Root may write to read-only folders: the answer of the system is replaced, not the mode."""
+    cache.save(timed())
+    monkeypatch.setattr("irprune.files.os.access", lambda path, mode: False)
+    assert not cache.save(compiled())
+    assert "cannot be kept" in capsys.readouterr().err
+    assert cache.load(key()) == timed()  # what is there is read
+
+
+def _write(folder: str, seed: int) -> None:
+    os.environ["IRPRUNE_CACHE"] = folder
+    for i in range(20):
+        times = (Timed(A, (seed + i + 1.0,)),)
+        cache.save(dataclasses.replace(compiled(), timed=times, device=str(seed)))
+
+
+def test_processes_that_write_at_once_leave_a_whole_file(tmp_path):
+    context = multiprocessing.get_context("fork")
+    folder = os.environ["IRPRUNE_CACHE"]
+    writers = [context.Process(target=_write, args=(folder, seed)) for seed in range(3)]
+    for w in writers:
+        w.start()
+    while any(w.is_alive() for w in writers):
+        found = cache.read(key())
+        assert found is None or found.stage == 2
+    for w in writers:
+        w.join()
+        assert w.exitcode == 0
+    assert cache.read(key()).stage == 2
+    assert [p.name for p in cache.folder().iterdir()] == [f"{key().name}.json"]
+
+
+# Tables
+
+
+def test_tables_fill_in_what_is_not_known(monkeypatch, tmp_path):
+    table = tmp_path / "table.json"
+    cache.write_table(table, [timed()])
+    cache.write_table(table, [compiled(key(degree=8))])  # added
+    assert set(cache.read_table(table)) == {key(), key(degree=8)}
+    monkeypatch.setenv(cache.TABLES, str(table))
+    assert cache.load(key()) == timed()
+    cache.save(compiled())
+    assert cache.load(key()) == timed()  # timed tells more than compiled
+    mine = dataclasses.replace(timed(), device="mine")
+    cache.save(mine)
+    assert cache.load(key()) == mine
+
+
+def test_a_named_table_that_cannot_be_read_is_an_error(monkeypatch, tmp_path):
+    bad = tmp_path / "bad.json"
+    bad.write_text("{}")
+    monkeypatch.setenv(cache.TABLES, str(bad))
+    with pytest.raises(UsageError) as error:
+        cache.load(key())
+    assert str(error.value) == (f"{bad} is no table of tuned configurations: KeyError: 'schema'")
+    with pytest.raises(UsageError, match="is no table of tuned configurations"):
+        cache.write_table(bad, [timed()])
+
+
+def test_shipped_tables_can_be_read():
+    for path in cache.SHIPPED.glob("*.json"):
+        assert cache.read_table(path)
+
+
+# Where kernels run
+
+
+def look(spec, degree=30.0):
+    return lookup.lookup(spec, torch.float32, H100, degree)
+
+
+def test_a_timed_configuration_is_used_without_a_word(capsys):
+    spec = scalars()
+    cache.save(timed(key_of(spec, torch.float32, H100, 32)))
+    assert look(spec) == A
+    assert capsys.readouterr().err == ""
+
+
+def test_without_times_the_winner_of_compilation_is_used_and_said(capsys):
+    spec = scalars()
+    cache.save(compiled(key_of(spec, torch.float32, H100, 32)))
+    assert look(spec) == look(spec, 33.0) == B
+    assert capsys.readouterr().err == (
+        f"irprune: no configuration is timed for {spec.key} on sm_90 in float32 with about 32 edges"
+        " per node: the most promising one by compilation is used (irprune tune on that GPU times"
+        " it)\n"
+    )
+
+
+def test_without_anything_the_default_is_used_and_said(capsys):
+    spec = scalars()
+    cache.save(compiled(key_of(spec, torch.float32, H100, 32), complete=False))
+    assert look(spec) == default(spec)
+    assert capsys.readouterr().err == (
+        f"irprune: no configuration is tuned for {spec.key} on sm_90 in float32 with about 32 edges"
+        " per node: the default is used (irprune tune)\n"
+    )
+
+
+def test_a_winner_that_is_not_legal_is_not_used(capsys):
+    spec = scalars()
+    wide = Config(128, 4, 1, "csr")
+    made = Entry(key_of(spec, torch.float32, H100, 32), (candidate(wide),), complete=True)
+    cache.save(made)
+    assert look(spec) == default(spec)
+    assert f"the tuned configuration {wide} of {spec.key}" in capsys.readouterr().err
+
+
+def test_on_the_cpu_and_where_it_is_pinned_nothing_is_asked(monkeypatch):
+    spec = scalars()
+    monkeypatch.setattr(triton_config, "_PINNED", {})
+    assert lookup.chosen(spec, torch.zeros(3, 20), 9) == default(spec)
+    triton_config.pin(spec, torch.float32, B)
+    assert lookup.chosen(spec, torch.zeros(3, 20), 9) == B
