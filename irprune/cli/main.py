@@ -18,10 +18,14 @@ from irprune.errors import EXIT_USAGE, IrpruneError
 
 VERBS = (
     "show",
+    "diff",
     "prune",
     "optimize",
     "profile",
     "run",
+    "rerun",
+    "bisect",
+    "reduce",
     "recover",
     "generate",
     "evaluate",
