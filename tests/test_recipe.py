@@ -17,15 +17,28 @@ from tests.passes.golden_networks import network
 
 PIPELINE = "cse,fold-onehot,fuse-conv,fuse-linear"
 
+RECORD = """
+import json, sys
+import irprune
+from irprune.export import export
+from irprune.recipe import recipe_of
+folder, pipeline = sys.argv[1:]
+model, out = folder + "/m.irp", folder + "/out.irp"
+graph = irprune.load(model)
+export(irprune.run(pipeline, graph, seed=3), out, verify=False)
+options = dict(seed=3, target="auto", dtype=None, data=None, output=out)
+print(json.dumps({"recipe": recipe_of(model, graph, pipeline, **options).to_json()}))
+"""
+"""What the verbs do, without the reload of what was written."""
+
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory, unscripted):
     """A folder with a model, what a pipeline made of it, and the JSON of the run."""
     folder = tmp_path_factory.mktemp("recipe")
     network("small").save(str(folder / "m.irp"))
-    call = [sys.executable, "-m", "irprune.cli.main", "run", str(folder / "m.irp"), "-p", PIPELINE]
     done = subprocess.run(
-        [*call, "-o", str(folder / "out.irp"), "--json", "--seed", "3"],
+        [sys.executable, "-c", RECORD, str(folder), PIPELINE],
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONHASHSEED": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -140,24 +153,16 @@ def test_what_cannot_be_run_again(changes, part, recorded, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["mace", "sevennet"])
-def test_native_files(family, tmp_path, capsys):
-    """Files of the families, by their own writers."""
-    import torch
+def test_a_checkpoint_of_sevennet(tmp_path, capsys):
+    """A file of the family, by its own writer, from the command line to the end."""
+    from tests.families import sevennet_models
 
-    from tests.families import mace_models, sevennet_models
-
-    if family == "sevennet":
-        model = sevennet_models.small("even-linear-xplor").path
-    else:
-        model = tmp_path / "m.model"
-        torch.save(mace_models.build(**mace_models.STYLES["off"]), model)
-    out = tmp_path / f"small{model.suffix}"
-    args = ["prune", model, "--keep", "0.5", "--criterion", "magnitude", "--no-verify"]
-    code, found, err = answer(capsys, *args, "-o", out, "--trust-pickle")
+    model, out = sevennet_models.small("even-linear-xplor").path, tmp_path / "small.pth"
+    args = ["prune", model, "--keep", "0.5", "--criterion", "magnitude", "--no-verify", "-o", out]
+    code, found, err = answer(capsys, *args)
     assert code == 0, err
     (tmp_path / "run.json").write_text(json.dumps(found))
     again = tmp_path / "other-name.bin"
-    code, found, _ = answer(capsys, "rerun", tmp_path / "run.json", "-o", again, "--trust-pickle")
+    code, found, _ = answer(capsys, "rerun", tmp_path / "run.json", "-o", again)
     assert (code, found["same"], found["differs"]) == (0, True, {})
     assert again.read_bytes() == out.read_bytes()

@@ -88,8 +88,9 @@ def command(
             say(f"{name}: {then} recorded, {now} here")
         if not same and not differs:
             say(
-                "no input, no version and nothing of the machine that is recorded differs; a pipeline"
-                " that looks at the clock (latency, deadline) does not give the same twice"
+                "no input, no version and nothing of the machine that is recorded differs; pipelines"
+                " that look at the clock (latency, deadline), and MACE's pickled modules, do not give"
+                " the same bytes twice"
             )
     return 0 if same else EXIT_CHECK
 

@@ -142,6 +142,12 @@ def test_the_verb(tmp_path, capsys):
     assert len(list((tmp_path / "d").iterdir())) == 6
     assert [p["seconds"] > 0 for p in found["passes"]] == [True, True]
     assert "peak_memory" in found["passes"][0]
+    recipe = found["recipe"]
+    assert (recipe["pipeline"], recipe["output"], recipe["model"]) == (
+        "cse,fuse-linear",
+        None,
+        path,
+    )
     assert cli.run(["run", path, "-p", "cse", "--print-after", "slice"]) == 2
     assert "cannot print before or after 'slice'" in capsys.readouterr().err
     assert cli.run(["run", path, "-p", "cse"]) == 0
