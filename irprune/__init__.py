@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from irprune.api import calculator, evaluate, load, optimize, potential, prune, run
+    from irprune.difference import diff
     from irprune.graph import EquivariantGraph
     from irprune.irreps import IrrepsType
     from irprune.memory import keep_memory
@@ -27,6 +28,7 @@ _WHERE = {
     "evaluate": "irprune.api",
     "potential": "irprune.api",
     "calculator": "irprune.api",
+    "diff": "irprune.difference",
     "keep_memory": "irprune.memory",
     "trace": "irprune.tracing",
     "EquivariantGraph": "irprune.graph",
@@ -45,6 +47,7 @@ __all__ = [
     "Pass",
     "Pipeline",
     "calculator",
+    "diff",
     "evaluate",
     "keep_memory",
     "load",

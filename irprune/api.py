@@ -6,7 +6,7 @@ Nothing here knows a family or a pass: models come in through ``irprune.families
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from irprune.checks import Check
+    from irprune.debugging.observers import Observer
     from irprune.evaluate.calculator import IrpruneCalculator
     from irprune.evaluate.metrics import Metrics
     from irprune.evaluate.potential import Potential
@@ -89,11 +90,14 @@ def run_reported(
     teacher: EquivariantGraph | None = None,
     stopwatch: Callable[[Any, Any, int], Sequence[tuple[float, float]]] | None = None,
     progress: Progress = no_progress,
-    print_after: bool | Collection[str] = False,
+    observers: Sequence[Observer] = (),
     verify_each: bool = False,
     on_pass: Callable[[PassReport], None] | None = None,
 ) -> tuple[EquivariantGraph, PipelineReport]:
     """As ``run``, with the report of what each pass did.
+
+    ``observers`` are called before and after every pass: ``Printer`` and ``Dumper`` of
+    ``irprune.debugging.observers``, or your own.
 
     Raises:
         PipelineError: the pipeline does not parse, or a requirement is not met.
@@ -121,7 +125,7 @@ def run_reported(
         Pipeline.of(pipeline),
         graph,
         context,
-        print_after=print_after,
+        observers=observers,
         verify_each=verify_each,
         on_pass=on_pass,
     )

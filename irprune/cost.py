@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -63,6 +63,17 @@ def _parameter_size(graph: EquivariantGraph, path: str) -> int:
     return named[path].numel() if path in named else 0
 
 
+def _rows_per_atom(cost: Cost, t: Any, edges: float) -> float:
+    """How often a node's FLOPs are spent for each atom, by the space that they are counted in."""
+    space = cost.space or (t.space if isinstance(t, IrrepsType) else None)
+    return {Space.EDGE: edges, Space.PAIR: edges / 2}.get(space, 1.0)  # type: ignore[arg-type]
+
+
+def flops_per_atom(cost: Cost, t: Any, edges: float) -> float:
+    """FLOPs per atom of a node that gives a value of type ``t``, with ``edges`` neighbours."""
+    return cost.flops * _rows_per_atom(cost, t, edges)
+
+
 def graph_stats(
     graph: EquivariantGraph,
     elements: BoolMask | None = None,
@@ -72,9 +83,7 @@ def graph_stats(
     edges = DEFAULT_EDGES_PER_ATOM if edges_per_atom is None else edges_per_atom
     params, flops, matmul = 0, 0.0, 0.0
     for name, cost in node_costs(graph, elements).items():
-        t = graph.sites[name].out
-        space = cost.space or (t.space if isinstance(t, IrrepsType) else None)
-        rows = {Space.EDGE: edges, Space.PAIR: edges / 2}.get(space, 1.0)  # type: ignore[arg-type]
+        rows = _rows_per_atom(cost, graph.sites[name].out, edges)
         params += cost.params
         flops += cost.flops * rows
         matmul += cost.matmul * rows

@@ -57,3 +57,7 @@ class LegalityError(UsageError):
 
 class PipelineError(UsageError):
     """A pass pipeline that does not parse, or whose requirements are not met."""
+
+
+class TextError(UsageError):
+    """Text of a graph that cannot be read; names line and column."""

@@ -94,7 +94,7 @@ def _reload(
     graph: EquivariantGraph, tier: str, path: Path, frames: Sequence[Atoms] | None
 ) -> list[Check]:
     if graph.atomistic is None:
-        return _reload_network(graph, path)
+        return reload_network(graph, path)
     from irprune.families.reload import reload_check
 
     frames = list(frames) if frames else _structures(graph)
@@ -140,7 +140,7 @@ torch.save(graph.module()(*inputs), sys.argv[3])
 """
 
 
-def _reload_network(graph: EquivariantGraph, path: Path) -> list[Check]:
+def reload_network(graph: EquivariantGraph, path: Path) -> list[Check]:
     """A traced network has no atoms: its file is compared on random inputs."""
     import torch
 

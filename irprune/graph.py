@@ -119,6 +119,18 @@ class EquivariantGraph:
 
         return print_groups(self)
 
+    def text(self, *, costs: bool = False, groups: bool = False, tensors: bool = False) -> str:
+        """The textual IR, which ``irprune.text.parse`` reads back.
+
+        Args:
+            costs: blocks, parameters and FLOPs beside every call.
+            groups: the coupled groups axis by axis, with what is selected.
+            tensors: path, dtype and shape of every parameter and buffer.
+        """
+        from irprune.text import listing_of
+
+        return str(listing_of(self, costs=costs, groups=groups, tensors=tensors))
+
     def stats(self, edges_per_atom: float | None = None) -> Stats:
         """Parameters, FLOPs and blocks of the graph as it stands (selected masks not applied)."""
         return graph_stats(self, edges_per_atom=edges_per_atom or self.edges_per_atom)
@@ -179,6 +191,4 @@ class EquivariantGraph:
         save(self, path)
 
     def __str__(self) -> str:
-        from irprune.text import print_graph
-
-        return print_graph(self)
+        return self.text()

@@ -103,8 +103,7 @@ def example_inputs(
     out: dict[str, torch.Tensor] = {}
     for name, t in inputs.items():
         if isinstance(t, IrrepsType):
-            rows = n[t.space]
-            shape = (rows,) if t.layout is Layout.ROWS else (rows, t.dim)
+            shape = (n[t.space], *row_shape(t))
             out[name] = torch.randn(shape, generator=gen, dtype=torch.float64).to(dtype)
         elif t.kind == "edge_index":
             out[name] = torch.randint(0, n[Space.NODE], (2, n[Space.EDGE]), generator=gen)
@@ -112,6 +111,15 @@ def example_inputs(
             top = n[Space.NODE] if t.value is None else int(t.value)
             out[name] = torch.randint(0, top, (n[Space(t.rows)],), generator=gen)
     return out
+
+
+def row_shape(t: IrrepsType) -> tuple[int, ...]:
+    """The shape of one row of a value: [dim], [] or [k, Σ (2l+1)], by its layout."""
+    if t.layout is Layout.MUL_IR:
+        return (t.dim,)
+    if t.layout is Layout.ROWS:
+        return ()
+    return (t.segments[0].mul if t.segments else 0, sum(s.dim for s in t))
 
 
 class _ShapeCheck(fx.Interpreter):
@@ -124,11 +132,7 @@ class _ShapeCheck(fx.Interpreter):
         value = super().run_node(n)
         t = self.sites[n.name].out
         if isinstance(t, IrrepsType) and torch.is_tensor(value):
-            want = {
-                Layout.MUL_IR: (t.dim,),
-                Layout.ROWS: (),
-                Layout.MUL_X_DIM: (t.segments[0].mul if t.segments else 0, sum(s.dim for s in t)),
-            }[t.layout]
+            want = row_shape(t)
             if tuple(value.shape[1:]) != want:
                 raise IrrepsTypeError(
                     f"{self.sites[n.name].where} was typed {t} (row shape {want}), but gives a"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from irprune.checks import Check, make_check
+from irprune.errors import UsageError
 from irprune.evaluate.differences import dtype_name
 from irprune.infer import check_shapes
 from irprune.slicing import masked_and_sliced
@@ -73,6 +74,24 @@ def claim_rung(graph: EquivariantGraph, frames: Sequence[Atoms] | None) -> Check
     return make_check("claim", worst, limit)
 
 
+def network_rung(graph: EquivariantGraph, other: EquivariantGraph) -> Check:
+    """Largest relative difference of two networks without atoms, values and gradients, in float64.
+
+    Raises:
+        UsageError: they take in values of different types; names both.
+    """
+    ours, theirs = ([str(t) for t in g.inputs.values()] for g in (graph, other))
+    if ours != theirs:
+        raise UsageError(
+            f"these networks cannot be compared: one takes in {', '.join(ours)}, the other"
+            f" {', '.join(theirs)}"
+        )
+    a, b = other.module(torch.float64), graph.module(torch.float64)
+    worst = max(compare_on_examples(graph, a, b, grow) for grow in (0, 3))
+    dtype = dtype_name(next((p.dtype for p in graph.gm.parameters()), torch.float64))
+    return make_check("agreement", worst, tolerance("claim", dtype), "values and gradients")
+
+
 def compare_on_examples(
     graph: EquivariantGraph, a: torch.nn.Module, b: torch.nn.Module, grow: int = 0
 ) -> float:
@@ -86,7 +105,7 @@ def compare_on_examples(
         value = _first(module(*inputs))
         weight = torch.linspace(0.5, 1.5, value.numel(), dtype=value.dtype).reshape(value.shape)
         grads: tuple[torch.Tensor | None, ...] = (None,) * len(floating)
-        if value.requires_grad:
+        if value.requires_grad and floating:
             grads = torch.autograd.grad((value * weight).sum(), floating, allow_unused=True)
         pairs = zip(floating, grads, strict=True)
         filled = [torch.zeros_like(x) if g is None else g for x, g in pairs]

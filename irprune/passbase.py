@@ -38,6 +38,12 @@ class Pass:
     refuses: ClassVar[tuple[str, ...]] = ()
     provides: ClassVar[tuple[str, ...]] = ()
     invalidates: ClassVar[tuple[str, ...]] = ()
+    by_node: ClassVar[bool] = False
+    """Whether what the pass does to one node is right whether or not it does the rest.
+
+    Such a pass rewrites through ``Rewriting(graph, context)``, which heeds ``context.only``; ``bisect``
+    can then say which nodes it gets wrong.
+    """
 
     def run(self, graph: Any, context: PassContext) -> Any:
         """The transformed graph, a new value."""

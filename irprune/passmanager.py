@@ -5,13 +5,14 @@ Also the one place to import ``Pass``, ``Pipeline`` and ``register_pass`` from. 
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from irprune.debugging.observers import Observer
+from irprune.debugging.peak import PeakMemory
 from irprune.errors import CheckFailed
 from irprune.passbase import Pass, all_passes, find_pass, pass_names, providers, register_pass
 from irprune.pipeline import Pipeline
@@ -29,6 +30,7 @@ __all__ = [
     "find_pass",
     "pass_names",
     "providers",
+    "recorded",
     "register_pass",
     "run_pipeline",
 ]
@@ -104,6 +106,10 @@ class PassContext:
     results: dict[str, Any] = field(default_factory=dict)
     """What passes found beside the graph, by pass name (the exported file, a distillation curve);
     passes write here, and the pipeline report hands it on."""
+    only: frozenset[str] | None = None
+    """The only nodes that a pass rewrites which works node by node (``Pass.by_node``). None: all."""
+    rewritten: list[str] = field(default_factory=list)
+    """Names of the nodes that passes of that kind have rewritten."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,10 @@ class PassReport:
     before: StatsLike
     after: StatsLike
     checks: tuple[CheckLike, ...] = ()
+    peak_memory: int | None = None
+    """Bytes: the most that the process held in memory meanwhile; None where the system cannot say."""
+    memory_added: int | None = None
+    """By how much that is more than before the pass."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -124,6 +134,8 @@ class PassReport:
             "text": self.text,
             "trait": self.trait,
             "seconds": round(self.seconds, 4),
+            "peak_memory": self.peak_memory,
+            "memory_added": self.memory_added,
             **_change("params", self.before.params, self.after.params),
             **_change("flops_per_atom", self.before.flops_per_atom, self.after.flops_per_atom),
             **_change("blocks", self.before.blocks, self.after.blocks),
@@ -189,7 +201,7 @@ def run_pipeline(
     graph: G,
     context: PassContext | None = None,
     *,
-    print_after: bool | Collection[str] = False,
+    observers: Sequence[Observer] = (),
     verify_each: bool = False,
     on_pass: Callable[[PassReport], None] | None = None,
 ) -> tuple[G, PipelineReport]:
@@ -199,7 +211,7 @@ def run_pipeline(
         pipeline: the passes; their requirements are checked before the first one runs.
         graph: never changed.
         context: structures, seed, device, target and so on.
-        print_after: print the graph to stderr after every pass, or after the passes named.
+        observers: called before and after every pass, such as ``Printer`` and ``Dumper``.
         verify_each: run ``context.verify`` after every pass.
         on_pass: called after every pass.
 
@@ -209,22 +221,28 @@ def run_pipeline(
     """
     context = context or PassContext()
     pipeline.check(graph.facts)
+    for observer in observers:
+        observer.start(graph, pipeline.passes)
     first = before = graph.stats()
     reports: list[PassReport] = []
     for number, p in enumerate(pipeline.passes):
         context.progress(p.name, number, len(pipeline))
-        start = time.perf_counter()
-        result = p.run(graph, context)
+        for observer in observers:
+            observer.before(p, graph)
+        given, start = graph, time.perf_counter()
+        with PeakMemory() as memory:
+            result = p.run(graph, context)
         seconds = time.perf_counter() - start
-        graph = _recorded(result, graph, p)
-        if print_after is True or (not isinstance(print_after, bool) and p.name in print_after):
-            sys.stderr.write(f"# after {p.text()}\n{graph}\n")
+        graph = recorded(result, graph, p)
+        for observer in observers:
+            observer.after(p, given, graph)
         checks: tuple[CheckLike, ...] = ()
         if verify_each and context.verify is not None:
             checks = tuple(context.verify(graph))
             _require(checks, p)
         after = graph.stats()
-        reports.append(PassReport(p.name, p.text(), p.trait, seconds, before, after, checks))
+        used = (memory.peak, memory.added)
+        reports.append(PassReport(p.name, p.text(), p.trait, seconds, before, after, checks, *used))
         if on_pass is not None:
             on_pass(reports[-1])
         before = after
@@ -232,11 +250,11 @@ def run_pipeline(
     return graph, PipelineReport(pipeline.text(), tuple(reports), first, before, context.results)
 
 
-def _recorded(result: G, before: G, p: Pass) -> G:
+def recorded(result: G, before: G, p: Pass) -> G:
     """The graph with the facts that the pass leaves, what it claims, and the pass in its history."""
     # a pass that found nothing to do has not made what it makes
-    made = frozenset() if result is before else frozenset(p.provides)
-    facts = frozenset(result.facts - set(p.invalidates)) | made
+    provided = frozenset() if result is before else frozenset(p.provides)
+    facts = frozenset(result.facts - set(p.invalidates)) | provided
     changes: dict[str, Any] = {} if facts == result.facts else {"facts": facts}
     history = getattr(result, "history", None)
     if history is not None:
@@ -245,8 +263,8 @@ def _recorded(result: G, before: G, p: Pass) -> G:
             changes["claim"] = None
         elif result.claim is None and result.gm is not before.gm:  # type: ignore[attr-defined]
             changes["claim"] = before
-    recorded: G = result.replace(**changes) if changes else result
-    return recorded
+    made: G = result.replace(**changes) if changes else result
+    return made
 
 
 def _require(checks: Sequence[CheckLike], p: Pass) -> None:

@@ -9,19 +9,27 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import fx, nn
 
 from irprune.graph import EquivariantGraph
 from irprune.infer import check_shapes
 
+if TYPE_CHECKING:
+    from irprune.passmanager import PassContext
+
 
 class Rewriting:
-    """One edit of a graph. The graph that was given stays as it is."""
+    """One edit of a graph. The graph that was given stays as it is.
 
-    def __init__(self, graph: EquivariantGraph) -> None:
+    With the context of a pass that works node by node, only the nodes of ``context.only`` are
+    replaced: what was put in for others is read by nobody, and goes.
+    """
+
+    def __init__(self, graph: EquivariantGraph, context: PassContext | None = None) -> None:
         self.graph = graph
+        self.context = context
         self.gm = copy.deepcopy(graph.gm)
         self._nodes = {n.name: n for n in self.gm.graph.nodes}
         self._renamed: dict[str, str] = {}
@@ -54,6 +62,9 @@ class Rewriting:
 
     def exchange(self, path: str, module: nn.Module) -> None:
         """Puts another module in the place of one: the nodes that call it stay."""
+        calls = [n.name for n in self.gm.graph.nodes if n.op == "call_module" and n.target == path]
+        if not self.may(*calls):
+            return
         parent, _, leaf = path.rpartition(".")
         module.train(self.gm.training).requires_grad_(False)
         self.gm.get_submodule(parent)._modules[leaf] = module
@@ -73,12 +84,23 @@ class Rewriting:
 
     def replace(self, old: fx.Node, new: fx.Node) -> None:
         """Every use of ``old`` becomes one of ``new``, and the label that ``old`` had."""
+        if not self.may(old.name):
+            return
         old.replace_all_uses_with(new)
         for name, node in self._nodes.items():
             if node is old:
                 self._nodes[name] = new
         self._renamed[old.name] = new.name
         self.changed = True
+
+    def may(self, *names: str) -> bool:
+        """Whether the nodes may be rewritten; notes those that are."""
+        if self.context is None:
+            return True
+        if self.context.only is not None and not self.context.only.intersection(names):
+            return False
+        self.context.rewritten.extend(names)
+        return True
 
     def done(self, **changes: Any) -> EquivariantGraph:
         """The new graph; the given one where nothing was replaced.

@@ -25,6 +25,7 @@ class Cse(Pass):
     trait: ClassVar[str] = "exact"
     refuses: ClassVar[tuple[str, ...]] = ("masks",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
+    by_node: ClassVar[bool] = True
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
         """The graph without duplicates; the same graph if there is none."""
@@ -32,7 +33,7 @@ class Cse(Pass):
 
         from irprune.rewriting import Rewriting
 
-        edit = Rewriting(graph)
+        edit = Rewriting(graph, context)
         known: dict[Any, fx.Node] = {}
         changed = _changed(edit.gm.graph)
         for node in list(edit.gm.graph.nodes):

@@ -30,6 +30,7 @@ class FoldOnehot(Pass):
     refuses: ClassVar[tuple[str, ...]] = ("masks",)
     provides: ClassVar[tuple[str, ...]] = ("lowered",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
+    by_node: ClassVar[bool] = True
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
         """The graph with tables; ``context.results["fold-onehot"]`` says which products stayed."""
@@ -38,7 +39,7 @@ class FoldOnehot(Pass):
         from irprune.rewriting import Rewriting
 
         graph = forwarded(graph)
-        edit, stayed = Rewriting(graph), {}
+        edit, stayed = Rewriting(graph, context), {}
         onehots = {n: s for n, s in graph.sites.items() if _elements(s) is not None}
         for name, onehot in onehots.items():
             known = _known(graph, name)

@@ -27,6 +27,7 @@ class FuseConv(Pass):
     refuses: ClassVar[tuple[str, ...]] = ("masks",)
     provides: ClassVar[tuple[str, ...]] = ("lowered",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
+    by_node: ClassVar[bool] = True
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
         """The graph with fused convolutions; ``context.results["fuse-conv"]`` says what stayed."""
@@ -36,7 +37,7 @@ class FuseConv(Pass):
         from irprune.ops.couplings import path_spec
         from irprune.rewriting import Rewriting, path_like
 
-        edit, stayed = Rewriting(graph), {}
+        edit, stayed = Rewriting(graph, context), {}
         lists: dict[tuple[fx.Node, fx.Node], fx.Node] = {}
         for name, site in graph.sites.items():
             if not _is_product(site):

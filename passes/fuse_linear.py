@@ -28,6 +28,7 @@ class FuseLinear(Pass):
     refuses: ClassVar[tuple[str, ...]] = ("masks",)
     provides: ClassVar[tuple[str, ...]] = ("lowered",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
+    by_node: ClassVar[bool] = True
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
         """The graph with fused maps; ``context.results["fuse-linear"]`` says what stayed."""
@@ -37,7 +38,7 @@ class FuseLinear(Pass):
         from irprune.errors import IrpruneError
         from irprune.rewriting import Rewriting, path_like
 
-        edit, stayed = Rewriting(graph), {}
+        edit, stayed = Rewriting(graph, context), {}
         paths: dict[tuple[str, float, float], str] = {}
         taken: set[str] = set()
         for name, site in graph.sites.items():

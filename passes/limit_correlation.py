@@ -24,6 +24,7 @@ class LimitCorrelation(Pass):
     trait: ClassVar[str] = "approximate(terms of high correlation order are removed)"
     refuses: ClassVar[tuple[str, ...]] = ("masks", "lowered")
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
+    by_node: ClassVar[bool] = True
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
         """The graph with smaller contractions; the given one where none has a higher order.
@@ -37,7 +38,7 @@ class LimitCorrelation(Pass):
 
         if self.order < 1:
             raise UsageError(f"limit-correlation: order must be 1 or more, got {self.order}")
-        edit, found = Rewriting(graph), False
+        edit, found = Rewriting(graph, context), False
         for site in graph.sites.values():
             op = op_of_node(site.node, site.module) if site.module is not None else None
             small = None if op is None else op.limited(site, self.order)

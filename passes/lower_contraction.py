@@ -28,6 +28,7 @@ class LowerContraction(Pass):
     refuses: ClassVar[tuple[str, ...]] = ("masks",)
     provides: ClassVar[tuple[str, ...]] = ("lowered",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
+    by_node: ClassVar[bool] = True
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
         """The graph with polynomials; ``context.results["lower-contraction"]`` says what stayed."""
@@ -38,7 +39,7 @@ class LowerContraction(Pass):
         from irprune.ops.base import op_of_node
         from irprune.rewriting import Rewriting, path_like
 
-        edit, stayed = Rewriting(graph), {}
+        edit, stayed = Rewriting(graph, context), {}
         for name, site in graph.sites.items():
             op = op_of_node(site.node, site.module) if site.module is not None else None
             lowered = None if op is None else op.polynomial(site)

@@ -32,6 +32,7 @@ class SharePairs(Pass):
     requires: ClassVar[tuple[str, ...]] = ("lowered",)
     refuses: ClassVar[tuple[str, ...]] = ("masks",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
+    by_node: ClassVar[bool] = True
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
         """The graph with shared weights; ``context.results["share-pairs"]`` says what stayed."""
@@ -39,7 +40,7 @@ class SharePairs(Pass):
         from irprune.layers.convolution import Convolution
         from irprune.rewriting import Rewriting
 
-        edit, stayed = Rewriting(graph), {}
+        edit, stayed = Rewriting(graph, context), {}
         copies: dict[tuple[fx.Node, fx.Node], dict[fx.Node, fx.Node]] = {}
         for name, site in graph.sites.items():
             if not isinstance(site.module, Convolution):
@@ -51,6 +52,8 @@ class SharePairs(Pass):
                 continue
             if isinstance(found, str):
                 stayed[name] = found
+                continue
+            if not edit.may(name):
                 continue
             slice_, vectors, index = found
             if (lists, vectors) not in copies:

@@ -20,6 +20,7 @@ class SymmetrizeContraction(Pass):
     trait: ClassVar[str] = "exact-with-fold"
     refuses: ClassVar[tuple[str, ...]] = ("masks",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
+    by_node: ClassVar[bool] = True
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
         """The graph with reduced contractions; ``context.results`` says which could not be."""
@@ -27,7 +28,7 @@ class SymmetrizeContraction(Pass):
         from irprune.ops.base import op_of_node
         from irprune.rewriting import Rewriting
 
-        edit, stayed = Rewriting(graph), {}
+        edit, stayed = Rewriting(graph, context), {}
         for name, site in graph.sites.items():
             op = op_of_node(site.node, site.module) if site.module is not None else None
             if op is None:

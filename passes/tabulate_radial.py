@@ -39,6 +39,7 @@ class TabulateRadial(Pass):
     requires: ClassVar[tuple[str, ...]] = ("lowered",)
     refuses: ClassVar[tuple[str, ...]] = ("masks",)
     invalidates: ClassVar[tuple[str, ...]] = ("scores",)
+    by_node: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         from irprune.errors import PipelineError
@@ -73,7 +74,7 @@ class TabulateRadial(Pass):
                 f" {graph.atomistic.cutoff} Å"
             )
         values, stayed = radial_values(graph)
-        edit, bounds = Rewriting(graph), {}
+        edit, bounds = Rewriting(graph, context), {}
         names = frontier(graph, values)
         for done, name in enumerate(names):
             context.progress(self.name, done, len(names))

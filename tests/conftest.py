@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.goldens import Goldens
 from tests.noskip import pytest_configure
 
 __all__ = ["pytest_configure"]
@@ -18,6 +19,21 @@ settings.register_profile("irprune", deadline=None)
 settings.load_profile("irprune")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--regenerate-goldens", action="store_true", help="write the files under tests/golden again"
+    )
+
+
+@pytest.fixture(scope="session")
+def golden(request: pytest.FixtureRequest) -> Goldens:
+    """Compares texts with the files under tests/golden (tests/goldens.py)."""
+    regenerate = bool(request.config.getoption("--regenerate-goldens"))
+    if regenerate and os.environ.get("CI"):
+        raise pytest.UsageError("continuous integration does not write golden files")
+    return Goldens(regenerate)
 
 
 @pytest.fixture(scope="session")

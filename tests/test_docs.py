@@ -224,6 +224,8 @@ def json_keys(verb: str) -> tuple[set[str], set[str]]:
 def payload_keys(file: str, variable: str = "payload") -> set[str]:
     """Constant keys of the dictionaries that a module assigns to a variable, or returns from it."""
     from irprune.cli.results import sizes
+    from irprune.debugging.bisect import Bisection
+    from irprune.difference import GraphDiff
     from irprune.evaluate.metrics import Metrics
     from irprune.profile.model import Profile
     from irprune.profile.peaks import Peaks
@@ -231,6 +233,8 @@ def payload_keys(file: str, variable: str = "payload") -> set[str]:
 
     stars = {
         "sizes": set(sizes(_Sizes())),
+        "bisection.to_json": set(Bisection("", None, None, None, None, 0).to_json()),
+        "compared.to_json": set(GraphDiff(_Sizes(), _Sizes(), (), (), (), (), ()).to_json()),
         "first": {f.name for f in dataclasses.fields(Metrics)},
         "result.to_json": {f.name for f in dataclasses.fields(TrainResult)},
         "found.to_json": set(
@@ -263,6 +267,10 @@ class _Sizes:
 
 PAYLOADS = {
     "show": ("show.py", "payload"),
+    "diff": ("diff.py", "payload"),
+    "rerun": ("rerun.py", "payload"),
+    "bisect": ("bisect.py", "payload"),
+    "reduce": ("reduce.py", "payload"),
     "prune": ("job.py", "payload"),
     "optimize": ("job.py", "payload"),
     "run": ("job.py", "payload"),

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irprune import passbase
+from irprune.debugging.observers import Printer
 from irprune.errors import CheckFailed, PipelineError
 from irprune.passmanager import (
     Pass,
@@ -257,7 +258,10 @@ def test_run_reports_what_each_pass_changed(capsys: pytest.CaptureFixture[str]) 
     )
     start = Graph()
     graph, report = run_pipeline(
-        Pipeline.parse("t-mark,t-cut{by=40}"), start, context, print_after=["t-cut"]
+        Pipeline.parse("t-mark,t-cut{by=40}"),
+        start,
+        context,
+        observers=[Printer(print_after=["t-cut"])],
     )
     assert start == Graph()
     assert graph == Graph(60, frozenset())

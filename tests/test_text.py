@@ -1,11 +1,6 @@
-"""Golden texts of a small network, before and after slicing, in tests/golden.
-
-To write them again: ``python -m tests.test_text`` in the repository, then read the difference.
-"""
+"""Golden texts of a small network, before and after slicing, in tests/golden/graphs."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +13,6 @@ from irprune.functional import scatter_sum
 from irprune.slicing import slice_graph
 from tests.handmade import without
 
-GOLDEN = Path(__file__).parent / "golden"
 INPUTS = {
     "x": "4x0e+2x1o",
     "edge_attr": "1x0e+1x1o",
@@ -76,10 +70,5 @@ def printed(unscripted):
 
 
 @pytest.mark.parametrize("name", ["layer", "layer-groups", "layer-sliced", "layer-sliced-groups"])
-def test_print(printed, name):
-    assert printed[f"{name}.txt"] + "\n" == (GOLDEN / f"{name}.txt").read_text()
-
-
-if __name__ == "__main__":
-    for name, text in texts().items():
-        (GOLDEN / name).write_text(text + "\n")
+def test_print(printed, name, golden):
+    golden(f"graphs/{name}.txt", printed[f"{name}.txt"])

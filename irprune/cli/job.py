@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,32 +14,92 @@ from irprune.cli.common import Session, existing_file, exit_code
 from irprune.cli.results import checks_json, compiled_json, print_run, sizes
 from irprune.passmanager import Pipeline, all_passes
 
+if TYPE_CHECKING:
+    from irprune.debugging.observers import Observer
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 TARGETS = ("auto", "native:mace", "native:sevennet", "surgery", "graph")
 
+pipeline_option = click.option(
+    "-p",
+    "--pipeline",
+    "pipeline_text",
+    required=True,
+    metavar="PIPELINE",
+    help="Such as score{by=magnitude},select{keep=0.5},slice,rewrite-tp; or a .yaml recipe.",
+)
+data_option = click.option(
+    "--data",
+    metavar="FILE",
+    help="Structures that ASE reads, to score and recover on. Default: generated ones.",
+)
+target_option = click.option(
+    "--target",
+    type=click.Choice(TARGETS),
+    default="auto",
+    show_default=True,
+    help="What the result must be expressible as; auto: the model's own family.",
+)
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What all verbs that run a pipeline are told beside it."""
+
+    output: str | None = None
+    data: str | None = None
+    target: str = "auto"
+    print_before: tuple[str, ...] = ()
+    print_after: tuple[str, ...] = ()
+    print_change: bool = False
+    dump: str | None = None
+    verify_each: bool = False
+
+    def observers(self) -> list[Observer]:
+        """What prints and writes while the pipeline runs."""
+        from irprune.debugging.observers import Dumper, Printer
+
+        found: list[Observer] = []
+        if self.print_before or self.print_after or self.print_change:
+            found.append(Printer(self.print_before, self.print_after, self.print_change))
+        if self.dump is not None:
+            found.append(Dumper(Path(self.dump)))
+        return found
+
 
 def job_options(function: F) -> F:
-    """Options of the verbs that run a pipeline."""
+    """Options of the verbs that run a pipeline; the verb gets them as ``JobOptions``, ``options``."""
+
+    @wraps(function)
+    def gathered(*args: Any, **kwargs: Any) -> Any:
+        given = {f.name: kwargs.pop(f.name) for f in fields(JobOptions)}
+        return function(*args, options=JobOptions(**given), **kwargs)
+
+    made: Any = gathered
     for option in (
         click.option("--verify-each", is_flag=True, help="Verify after every pass."),
-        click.option("--print-after", is_flag=True, help="Print the graph after every pass."),
         click.option(
-            "--target",
-            type=click.Choice(TARGETS),
-            default="auto",
-            show_default=True,
-            help="What the result must be expressible as; auto: the model's own family.",
+            "--dump", metavar="DIR", help="Write text and graph file of every step to DIR."
         ),
         click.option(
-            "--data",
-            metavar="FILE",
-            help="Structures that ASE reads, to score and recover on. Default: generated ones.",
+            "--print-change", is_flag=True, help="Print what every pass changes in the text."
         ),
+        click.option(
+            "--print-after",
+            multiple=True,
+            metavar="PASS",
+            help="Print the graph after PASS, or all.",
+        ),
+        click.option(
+            "--print-before", multiple=True, metavar="PASS", help="Print it before PASS, or all."
+        ),
+        target_option,
+        data_option,
         click.option("-o", "--output", metavar="OUT", help="The file to write the result to."),
     ):
-        function = option(function)
-    return function
+        made = option(made)
+    return made
 
 
 def left(results: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -71,44 +132,42 @@ class Job:
 
     model: str
     pipeline: Pipeline
-    output: str | None
-    data: str | None
-    target: str
-    print_after: bool
-    verify_each: bool
+    options: JobOptions
 
     def run(self, session: Session) -> int:
         """Runs it, prints the result and gives the exit code."""
         from irprune import api
         from irprune.files import check_writable
+        from irprune.recipe import recipe_of
 
+        given = self.options
         self.pipeline.check({"irreps"})
-        existing_file(self.data, "the data file")
-        output = check_writable(Path(self.output)) if self.output else None
+        existing_file(given.data, "the data file")
+        output = check_writable(Path(given.output)) if given.output else None
         before_graph = session.load(self.model)
         frames = None
-        if self.data:
-            frames = session.frames(self.data, before_graph.atomistic)
+        if given.data:
+            frames = session.frames(given.data, before_graph.atomistic)
         with session.progress("irprune") as progress:
             graph, report = api.run_reported(
                 self.pipeline,
                 before_graph,
                 frames,
                 seed=session.seed,
-                target=self.target,
+                target=given.target,
                 device=session.device,
                 dtype=session.dtype,
                 output=output,
                 progress=progress,
-                print_after=self.print_after,
-                verify_each=self.verify_each,
+                observers=given.observers(),
+                verify_each=given.verify_each,
             )
             exported = report.results.get("export")
             if exported is None and output is not None:
                 from irprune.export import export
 
                 progress("export", len(self.pipeline), None)
-                exported = export(graph, output, self.target)
+                exported = export(graph, output, given.target)
         checks = [
             *(c for p in report.passes for c in p.checks),
             *report.results.get("verify", ()),
@@ -133,6 +192,16 @@ class Job:
             "kernels": kernels(graph),
             "kernel_plan": None if graph.kernels is None else graph.kernels.to_json(),
             "compiled": compiled_json(graph, report.results.get("compile")),
+            "recipe": recipe_of(
+                self.model,
+                before_graph,
+                report.pipeline,
+                seed=session.seed,
+                target=given.target,
+                dtype=session.dtype,
+                data=given.data,
+                output=None if exported is None else exported.path,
+            ).to_json(),
         }
         session.emit(payload)
         if not session.as_json:

@@ -18,12 +18,16 @@ from irprune.errors import EXIT_USAGE, IrpruneError
 
 VERBS = (
     "show",
+    "diff",
     "prune",
     "optimize",
     "profile",
     "tune",
     "bench",
     "run",
+    "rerun",
+    "bisect",
+    "reduce",
     "recover",
     "generate",
     "evaluate",

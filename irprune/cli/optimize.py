@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from irprune.cli.common import Session, common_options
-from irprune.cli.job import Job, job_options
+from irprune.cli.job import Job, JobOptions, job_options
 from irprune.errors import UsageError
 
 
@@ -44,21 +44,17 @@ def command(
     compile_: bool,
     require_kernel: str | None,
     no_verify: bool,
-    output: str | None,
-    data: str | None,
-    target: str,
-    print_after: bool,
-    verify_each: bool,
+    options: JobOptions,
 ) -> int:
     """Make MODEL faster without changing what it computes, and write a graph file to OUT."""
     from irprune.api import optimize_pipeline
 
-    if output is None:
+    if options.output is None:
         raise UsageError("optimize needs -o OUT: the file to write the faster model to")
-    if target not in ("auto", "graph"):
+    if options.target not in ("auto", "graph"):
         raise UsageError(
             "optimize writes graph files, because no family has the ops that make it fast; got"
-            f" --target {target}"
+            f" --target {options.target}"
         )
     symbols = tuple(s for s in (elements or "").replace(",", " ").split() if s)
     if elements is not None and not symbols:
@@ -70,5 +66,4 @@ def command(
         verify=not no_verify,
         require_kernel=require_kernel,
     )
-    job = Job(model, pipeline, output, data, target, print_after, verify_each)
-    return job.run(session)
+    return Job(model, pipeline, options).run(session)

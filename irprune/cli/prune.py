@@ -8,7 +8,7 @@ import click
 
 from irprune.api import CRITERIA
 from irprune.cli.common import Session, common_options
-from irprune.cli.job import Job, job_options
+from irprune.cli.job import Job, JobOptions, job_options
 from irprune.errors import UsageError
 
 
@@ -72,16 +72,12 @@ def command(
     align: int | None,
     protect: tuple[str, ...],
     no_verify: bool,
-    output: str | None,
-    data: str | None,
-    target: str,
-    print_after: bool,
-    verify_each: bool,
+    options: JobOptions,
 ) -> int:
     """Prune MODEL and write the smaller model to OUT, in the format that MODEL has."""
     from irprune.api import prune_pipeline
 
-    if output is None:
+    if options.output is None:
         raise UsageError("prune needs -o OUT: the file to write the smaller model to")
     select: dict[str, Any] = {
         "scope": scope if scope != "global" else None,
@@ -100,5 +96,4 @@ def command(
         steps=steps,
         **{name: value for name, value in select.items() if value is not None},
     )
-    job = Job(model, pipeline, output, data, target, print_after, verify_each)
-    return job.run(session)
+    return Job(model, pipeline, options).run(session)

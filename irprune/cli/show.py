@@ -20,6 +20,9 @@ from irprune.report.model import Importance, Report, Row, number
 @click.argument("model")
 @click.option("--groups", is_flag=True, help="List the coupled groups.")
 @click.option("--ir", is_flag=True, help="Print the graph with its types.")
+@click.option("--text", is_flag=True, help="Print the textual IR and nothing else.")
+@click.option("--costs", is_flag=True, help="With --text: blocks, parameters and FLOPs per call.")
+@click.option("--tensors", is_flag=True, help="With --text: path, dtype and shape of all tensors.")
 @click.option(
     "--scores",
     is_flag=False,
@@ -40,6 +43,9 @@ def command(
     model: str,
     groups: bool,
     ir: bool,
+    text: bool,
+    costs: bool,
+    tensors: bool,
     scores: str | None,
     data: str | None,
     html: str | None,
@@ -52,6 +58,10 @@ def command(
         check_writable(path)
     if data and not scores:
         raise UsageError("show reads --data only to score on: give --scores as well")
+    if (costs or tensors) and not text:
+        raise UsageError(
+            f"show --{'costs' if costs else 'tensors'} is a part of the text: give --text as well"
+        )
     existing_file(data, "the data file")
     graph = session.load(model)
     found = score(session, graph, scores, data) if scores else None
@@ -73,6 +83,7 @@ def command(
         "checks": [],
         "scores": found,
         "groups": graph.groups() if groups else None,
+        "text": graph.text(costs=costs, groups=groups, tensors=tensors) if text else None,
     }
     if html:
         from irprune.report.html import write
@@ -84,7 +95,9 @@ def command(
         with atomic_path(dot) as temporary:
             Path(temporary).write_text(render(graph), encoding="utf-8")
     session.emit(payload)
-    if not session.as_json:
+    if text and not session.as_json:
+        session.stdout.write(f"{payload['text']}\n")
+    elif not session.as_json:
         _print(session, payload, graph, ir)
     return 0
 

@@ -60,7 +60,7 @@ def passes_table(passes: Iterable[Mapping[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("pass", overflow="fold")
     table.add_column("claim", overflow="fold")
-    for heading in ("params", "FLOPs/atom", "blocks", "s"):
+    for heading in ("params", "FLOPs/atom", "blocks", "s", "peak MB", "added"):
         table.add_column(heading, justify="right")
     for p in passes:
         table.add_row(
@@ -70,8 +70,14 @@ def passes_table(passes: Iterable[Mapping[str, Any]]) -> Table:
             number(p["flops_per_atom"]),
             number(p["blocks"]),
             f"{p['seconds']:.1f}",
+            _megabytes(p.get("peak_memory")),
+            _megabytes(p.get("memory_added")),
         )
     return table
+
+
+def _megabytes(value: int | None) -> str:
+    return "–" if value is None else f"{value / 1e6:.0f}"
 
 
 def print_report(report: Report, console: Console) -> None:

@@ -15,7 +15,21 @@ from irprune.cli import common
 from irprune.cli import main as cli
 from irprune.errors import CheckFailed, ModelFileError, UsageError
 
-LISTED = ("show", "prune", "run", "evaluate", "verify", "export", "passes", "ops", "demo")
+LISTED = (
+    "show",
+    "diff",
+    "prune",
+    "run",
+    "rerun",
+    "bisect",
+    "reduce",
+    "evaluate",
+    "verify",
+    "export",
+    "passes",
+    "ops",
+    "demo",
+)
 
 
 def call(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
@@ -68,6 +82,8 @@ USAGE = [
     (["nonsense"], "No such command 'nonsense'"),
     (["show"], "Missing argument 'MODEL'"),
     (["show", "x.pth", "--html", "/no/such/folder/r.html"], "there is no folder /no/such/folder"),
+    (["show", "7net-0", "--costs"], "show --costs is a part of the text: give --text as well"),
+    (["diff", "7net-0"], "Missing argument 'OTHER'"),
     (["prune", "7net-0"], "prune needs -o OUT"),
     (["prune", "7net-0", "-o", "{tmp}/o.pth", "--keep", "0"], "in (0, 1], got 0"),
     (["prune", "7net-0", "-o", "{tmp}/o.pth", "--keep", "1.5"], "in (0, 1], got 1.5"),
@@ -90,6 +106,13 @@ USAGE = [
     (["run", "7net-0", "-p", "select{keep=x}"], "pass select, option keep"),
     (["run", "7net-0", "-p", "slice"], "slice needs '"),
     (["run", "7net-0", "-p", "{tmp}/no.yaml"], "cannot read the recipe"),
+    (["run", "{tmp}/no.irp", "-p", "cse", "--print-after"], "'--print-after' requires an argument"),
+    (["rerun", "{tmp}/no.json"], "no.json: No such file or directory"),
+    (["rerun", "x.json", "--seed", "3"], "rerun takes --seed from the recipe; leave it out"),
+    (["bisect", "7net-0"], "Missing option '-p'"),
+    (["bisect", "7net-0", "-p", "slice"], "slice needs '"),
+    (["reduce", "7net-0", "-p", "cse"], "Missing option '-o'"),
+    (["reduce", "7net-0", "-p", "cse", "-o", "{tmp}"], "it is a folder"),
     (["verify", "7net-0", "--data", "{tmp}"], "is a folder; name a file"),
     (["evaluate", "7net-0"], "Missing option '--data'"),
     (["show", "7net-0", "--device", "cuda:99"], "--device cuda:99 cannot be used"),

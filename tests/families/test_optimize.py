@@ -1,15 +1,10 @@
-"""optimize on the families: exact in float64 on every member, and the real models end to end.
-
-To write the golden texts again: ``python -m tests.families.test_optimize``, then read the difference.
-"""
+"""optimize on the families: exact in float64 on every member, and the real models end to end."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,14 +13,12 @@ from ase.build import bulk
 
 import irprune
 from irprune import api
-from irprune.evaluate.potential import Potential as Runner
 from irprune.families.mace import symmetric
 from irprune.kernels.cpu import ops as compiled
 from irprune.ladder import claim_rung
 from tests.families import sevennet_models
 from tests.families.test_exact_members import BUILT_MACE, REAL, built_mace, rattled, real_graph
 
-GOLDEN = Path(__file__).parent / "golden"
 FAST = str(api.optimize_pipeline(verify=False))
 
 
@@ -150,23 +143,10 @@ def test_the_command(tmp_path):
     assert np.isfinite(atoms.get_stress()).all()
 
 
-def contraction_texts():
-    """One layer of MACE before and after the passes that only MACE has a use for."""
-    graph = built_mace("single")
-    reduced = irprune.run("symmetrize-contraction", graph)
-    lowered = irprune.run("lower-contraction", reduced)
+def test_the_polynomial_of_a_contraction(golden):
+    lowered = irprune.run("symmetrize-contraction,lower-contraction", built_mace("single"))
     (spec,) = [m.spec for m in lowered.gm.modules() if type(m).__name__ == "ElementPolynomial"]
-    return {
-        "mace-single": str(graph),
-        "symmetrize-contraction": f"{reduced}\n\nparameters {graph.stats().params}"
-        f" -> {reduced.stats().params}",
-        "lower-contraction": f"{lowered}\n\n{spec}",
-    }
-
-
-@pytest.mark.parametrize("name", ["mace-single", "symmetrize-contraction", "lower-contraction"])
-def test_text_of_the_contraction_passes(name):
-    assert contraction_texts()[name] + "\n" == (GOLDEN / f"{name}.txt").read_text()
+    golden("specs/mace-single.txt", str(spec))
 
 
 @pytest.mark.parametrize("pass_", ["symmetrize-contraction", "lower-contraction"])
@@ -199,66 +179,3 @@ def test_symmetrized_contractions_stay_in_the_family(tmp_path):
     assert all(c.ok for c in done.checks)
     done = export(graph, tmp_path / "native.model", "native:mace")
     assert all(c.ok for c in done.checks)
-
-
-if __name__ == "__main__":
-    GOLDEN.mkdir(exist_ok=True)
-    for key, text in contraction_texts().items():
-        (GOLDEN / f"{key}.txt").write_text(text + "\n")
-
-
-def tabulated(graph, frames, tol=1e-6):
-    """Forces of tabulated radial networks against exact ones: the largest, relative, and the report."""
-    exact = irprune.optimize(graph, verify=False)
-    made, report = api.run_reported(f"tabulate-radial{{tol={tol}}}", exact)
-    forces = []
-    for g in (exact, made):
-        runner = Runner(g.module(torch.float64), g.atomistic, g.atomistic.any_head())
-        forces.append(runner.evaluate(runner.collate(frames)).forces)
-    return float((forces[1] - forces[0]).abs().max() / forces[0].abs().max()), report.results
-
-
-LEFT = {
-    "last": "torch's repeat",  # a Chebyshev basis
-    "RealAgnosticAttResidualInteractionBlock": r"\(element-polynomial\) is no function of one length",
-}
-"""Built models with a radial network that stays, and why."""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["plain", "heads", "omat", "bias", *LEFT])
-def test_built_mace_tabulated(name):
-    graph = built_mace(name)
-    found, results = tabulated(graph, rattled(graph))
-    assert found <= 1e-4
-    assert (found > 0) == bool(results["bounds"])
-    stayed = results["tabulate-radial"]
-    assert bool(stayed) == (name in LEFT)
-    assert all(re.search(LEFT[name], reason) for reason in stayed.values())
-
-
-@pytest.mark.real
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["7net-0", "mace-gesbte"])
-def test_real_tabulated(name, shared):
-    graph = real_graph(REAL[name], shared)
-    found, results = tabulated(graph, rattled(graph))
-    assert 0 < found <= 1e-5
-    assert results["tabulate-radial"] == {}
-    assert all(max(b["value"], b["slope"]) <= 1e-6 for b in results["bounds"].values())
-
-
-@pytest.mark.slow
-def test_elements_before_and_after_tables():
-    """Tables by pairs of elements are cut as everything else is."""
-    graph = built_mace("omat")
-    table = "tabulate-radial{tol=1e-6}"
-    exact = irprune.optimize(graph, verify=False)
-    after = irprune.run(f"{table},specialize-elements{{elements=[C,O]}}", exact)
-    before = irprune.run(table, irprune.optimize(graph, elements=("C", "O"), verify=False))
-    frames = api.generated_frames(before, 2)
-    forces = []
-    for g in (after, before):
-        runner = Runner(g.module(torch.float64), g.atomistic)
-        forces.append(runner.evaluate(runner.collate(frames)).forces)
-    assert float((forces[1] - forces[0]).abs().max()) <= 1e-4 * float(forces[0].abs().max())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -18,7 +16,6 @@ from irprune.splines import build
 from tests.passes import toy
 from tests.passes.test_exact import graph
 
-GOLDEN = Path(__file__).parent / "golden" / "tabulate-radial.txt"
 EXACT = "cse,fold-onehot,fuse-conv,share-pairs,fuse-linear,cse"
 TABLE = "tabulate-radial{tol=1e-6,shortest=0.4}"
 
@@ -43,10 +40,6 @@ def difference(a, b, frames, dtype=torch.float64):
     one, two = (Runner(g.module(dtype), g.atomistic) for g in (a, b))
     x, y = (r.evaluate(r.collate(frames), stress=True) for r in (one, two))
     return float((x.forces - y.forces).abs().max() / x.forces.abs().max())
-
-
-def test_text(tabulated):
-    assert str(tabulated[0]) + "\n" == GOLDEN.read_text()
 
 
 def test_forces(fast, tabulated, frames):
@@ -235,7 +228,3 @@ def test_a_network_is_tabulated_rightly_or_not_at_all(name):
     made, report = api.run_reported("tabulate-radial{tol=1e-5,shortest=0.4}", fast)
     assert difference(graph, made, frames) < 1e-4
     assert bool(report.results["bounds"]) != bool(report.results["tabulate-radial"])
-
-
-if __name__ == "__main__":
-    GOLDEN.write_text(f"{irprune.run(TABLE, irprune.run(EXACT, graph()))}\n")

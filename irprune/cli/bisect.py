@@ -1,0 +1,71 @@
+"""``irprune bisect``: the shortest prefix of a pipeline that fails, and the smallest failing part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from irprune.cli.common import Session, common_options, existing_file
+from irprune.cli.job import data_option, pipeline_option, target_option
+from irprune.errors import EXIT_CHECK, UsageError
+
+if TYPE_CHECKING:
+    from irprune.debugging.failure import Trial
+    from irprune.passmanager import Progress
+
+
+@click.command("bisect")
+@click.argument("model")
+@pipeline_option
+@data_option
+@target_option
+@common_options
+def command(session: Session, model: str, pipeline_text: str, data: str | None, target: str) -> int:
+    """Find the pass of PIPELINE after which a check of MODEL fails, and what it gets wrong."""
+    from irprune.debugging.bisect import bisect
+    from irprune.passmanager import Pipeline
+
+    pipeline = Pipeline.of(pipeline_text)
+    pipeline.check({"irreps"})
+    existing_file(data, "the data file")
+    graph = session.load(model)
+    with session.progress("bisect") as progress:
+        bisection = bisect(pipeline, graph, trial(session, graph, data, target, progress))
+    payload = {
+        "model": model,
+        "ok": bisection.failure is None and bisection.before is None,
+        **bisection.to_json(),
+    }
+    session.emit(payload)
+    if not session.as_json:
+        say = session.console.print
+        if bisection.before is not None and not bisection.before.kind:
+            say(f"before any pass: {bisection.before}; these checks blame no pass")
+        if bisection.failure is None:
+            say(
+                f"no check fails after any pass of {bisection.pipeline} ({bisection.runs} passes run)"
+            )
+            return 0 if payload["ok"] else EXIT_CHECK
+        say(
+            f"shortest prefix that fails: {bisection.prefix or 'none: the model cannot be checked'}"
+        )
+        say(f"failure: {bisection.failure}")
+        if bisection.part is not None:
+            say(f"smallest part of {bisection.failing}: {bisection.part}")
+        say(f"{bisection.runs} passes run")
+    return 0 if payload["ok"] else EXIT_CHECK
+
+
+def trial(session: Session, graph: Any, data: str | None, target: str, progress: Progress) -> Trial:
+    """How candidates are run and checked: with what the command line gave."""
+    from irprune.debugging.failure import Trial
+
+    if session.device != "cpu":
+        raise UsageError(f"passes run on the CPU, got --device {session.device}")
+    frames = session.frames(data, graph.atomistic) if data else None
+    count = iter(range(1, 10**9))
+    return Trial(
+        frames=frames, seed=session.seed, target=target, dtype=session.dtype, teacher=graph,
+        tick=lambda label: progress(label, next(count), None),
+    )  # fmt: skip
