@@ -94,7 +94,7 @@ def compare_on_examples(
             torch.zeros((), dtype=torch.float64),
         )
         grads: tuple[torch.Tensor | None, ...] = (None,) * len(floating)
-        if total.requires_grad:
+        if floating and total.requires_grad:
             grads = torch.autograd.grad(total, floating, allow_unused=True)
         pairs = zip(floating, grads, strict=True)
         filled = [torch.zeros_like(x) if g is None else g for x, g in pairs]

@@ -82,7 +82,8 @@ def _is_to_do(site: Site, keep: Keep) -> bool:
     """Whether a call changes: what it touches is cut, or a width among its arguments may be."""
     if not _untouched(keep):
         return True
-    return site.node.op != "call_module" and site.out != UNKNOWN and op_at(site) is not None
+    op = op_at(site)
+    return op is not None and op.holds_width and site.out != UNKNOWN
 
 
 def _untouched(keep: Keep) -> bool:

@@ -346,7 +346,7 @@ def test_what_follows_a_barrier_is_typed_by_the_layers_that_read_it():
     assert graph.blocks.barriers == ["f", "g"]
     assert str(graph.type_of("f")) == "node[3x0e+1x1o]"
     assert str(graph.type_of("g")) == "node[2x0e]"
-    assert {a.node for a in graph.axes()} == {"gate", "net", "tp", "end"} - {"gate", "tp"}
+    assert {a.node for a in graph.axes()} == {"net", "tp", "end"}
     assert error(without(graph, {"net.hidden0": [1, 2]})) <= 1e-12
 
 

@@ -183,6 +183,8 @@ class OpDef:
     """Why the op is approximate, where it is."""
     row_wise: ClassVar[bool] = False
     """Whether a row of the result depends on the same row of the operands, and on no other."""
+    holds_width: ClassVar[bool] = False
+    """Whether arguments of the call hold the width of a value that is computed from its result."""
     ties_calls: ClassVar[bool] = True
     """Whether all calls of one module keep the same blocks, as they do where it has weights."""
 

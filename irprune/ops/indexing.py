@@ -427,6 +427,7 @@ class NewZeros(OpDef):
     """``x.new_zeros(rows, dim)`` and ``torch.zeros(rows, dim)`` as the target of an index_add."""
 
     name = "zeros"
+    holds_width = True
     targets = (torch.zeros, "method:new_zeros")
 
     def infer(self, site: Site) -> Any:

@@ -100,6 +100,7 @@ class WideIndex(OpDef):
     """An index as wide as the rows that it sends: ``index[:, None].expand_as(src)``."""
 
     name = "index-wide"
+    holds_width = True
     targets = ("method:expand", "method:expand_as", "method:repeat")
 
     def infer(self, site: Site) -> Any:

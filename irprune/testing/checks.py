@@ -59,7 +59,7 @@ def nonzero(s: Subject) -> float:
     rng = np.random.default_rng(s.seed)
     nz, operands = _random_zeros(s, rng, 0.5)
     said = s.op.nonzero(s.site, nz, _all_axes(s))
-    out = s.module(*operands)
+    out = s.module(*operands).detach()
     t = s.site.result
     if said is None or t.layout is not Layout.MUL_IR:
         return 0.0
@@ -94,11 +94,12 @@ def needed(s: Subject) -> float:
 
 def equivariance(s: Subject) -> float:
     """f(D x) = D f(x) for a random rotation, with and without inversion."""
-    torch.manual_seed(s.seed)
-    rotation = o3.rand_matrix().double()
     operands, out = s.operands(), s.site.result
     if out.layout is not Layout.MUL_IR:
         return 0.0
+    generator = torch.Generator().manual_seed(s.seed)
+    q, r = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))
+    rotation = q * r.diagonal().sign()
     worst = 0.0
     for matrix in (rotation, -rotation):
         turned = [
@@ -172,8 +173,13 @@ CHECKS: dict[str, tuple[Check, float]] = {
 
 
 def _representation(t: IrrepsType, matrix: Tensor) -> Tensor:
-    made: Any = o3.Irreps(t.irreps).D_from_matrix(matrix.to(torch.get_default_dtype()))
-    return made.double()
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        made: Tensor = o3.Irreps(t.irreps).D_from_matrix(matrix)
+    finally:
+        torch.set_default_dtype(before)
+    return made
 
 
 def _keep_all(s: Subject) -> Keep:
