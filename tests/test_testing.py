@@ -192,7 +192,7 @@ WRONG = {
     WrongSlice: {"masked-sliced"},
     WrongCost: {"cost"},
     WrongSpec: {"file"},
-    WrongZeros: {"nonzero", "masked-sliced"},
+    WrongZeros: {"nonzero"},
     WrongNeeds: {"needed"},
     WrongReference: {"reference"},
     WrongTrait: {"trait"},

@@ -19,7 +19,7 @@ def test_the_op_conforms():
 def test_the_pass_rounds():
     layer = Saturation("4x0e+2x1o").double()
     torch.nn.init.normal_(layer.weight)
-    graph = irprune.trace(layer, {"x": "4x0e+2x1o"})
+    graph = irprune.trace(torch.nn.Sequential(layer), {"input": "4x0e+2x1o"})
     (weight,) = irprune.run("round-weights{bits=3}", graph).gm.parameters()
     mantissa, _ = torch.frexp(weight)
     assert torch.equal((mantissa * 8).round(), mantissa * 8)
