@@ -8,7 +8,7 @@ import numpy as np
 
 from irprune.blocks import Axis, BlockSpace, Span
 from irprune.irreps import IrrepsType, Space
-from irprune.ops.base import op_of_node
+from irprune.ops.base import op_at
 
 
 def _segment(space: BlockSpace, span: Span, offset: int) -> int:
@@ -30,7 +30,7 @@ def _rank(space: BlockSpace, span: Span, offset: int, position: int) -> tuple[in
 def _describe(space: BlockSpace, span: Span, segment: int) -> tuple[str, str, str]:
     """(name, kind, irrep) of the axis that a canonical element belongs to."""
     site = space.sites[span.node]
-    op = op_of_node(site.node, site.module)
+    op = op_at(site)
     tied = site.node.op == "call_module" and op is not None and op.ties_calls
     path = str(site.node.target) if tied else span.node
     path = path.removeprefix("model.")

@@ -22,7 +22,7 @@ from scipy.sparse.csgraph import connected_components
 
 from irprune.errors import BarrierError
 from irprune.irreps import BoolMask, IrrepsType, Layout
-from irprune.ops.base import UNKNOWN, Keep, Site, op_of_node
+from irprune.ops.base import BEHIND, UNKNOWN, Keep, Other, Site, op_at, op_of_node
 
 Ids = NDArray[np.int64]
 
@@ -90,6 +90,10 @@ class Coupler:
     def orders(self, i: int | None = None) -> Ids:
         return self._space.ids_of(self._name(i), "order")
 
+    def tie(self, node: str, b: Ids) -> None:
+        """The units of a value that is no operand go with ``b``, element by element."""
+        self._space.add_same(self._space.ids_of(node), b)
+
     def _name(self, i: int | None) -> str:
         return self.site.node.name if i is None else self.site.operands[i].name
 
@@ -118,7 +122,15 @@ class Coupler:
 
 def _untyped(site: Site) -> bool:
     """Whether a call is a barrier, or comes after one."""
-    return bool(site.out == UNKNOWN)
+    return bool(site.why) or bool(site.out == UNKNOWN)
+
+
+_READS = {
+    "shape": frozenset({"getitem"}),
+    "const": frozenset({"getitem", "narrow", "zeros", "index-wide"}),
+    "zeros": frozenset({"scatter-add"}),
+}
+"""Ops that follow where the width of a value changes, by the kind of what they read it from."""
 
 
 @dataclass
@@ -147,6 +159,8 @@ class BlockSpace:
                 other = first_call.setdefault(site.node.target, site)
                 if other is not site:
                     space._tie_calls(other, site)
+        space._fix_widths()
+        space._fix_shared_tensors()
         return space
 
     def _add_spans(self, name: str, site: Site) -> None:
@@ -161,7 +175,7 @@ class BlockSpace:
                 self.products.append(
                     (self.ids_of(name), (np.tile(channel, orders), np.repeat(order, k)))
                 )
-        op = op_of_node(site.node, site.module)
+        op = op_at(site)
         if op is not None and site.node.op.startswith("call") and not _untyped(site):
             for axis, size in op.axes(site).items():
                 self._add(name, axis, size)
@@ -185,11 +199,12 @@ class BlockSpace:
             for i in range(len(site.operands)):
                 coupler.fixed(coupler.operand(i), "graph output")
         elif node.op.startswith("call"):
-            op = op_of_node(node, site.module)
+            if site.why and site.why != BEHIND:
+                self.barriers.append(node.name)
+            if site.why:
+                coupler.fixed(coupler.out, "result of a barrier")
+            op = op_at(site)
             if op is None or _untyped(site):
-                carries = any(isinstance(t, IrrepsType) for t in site.types)
-                if op is None or (carries and UNKNOWN not in site.types):
-                    self.barriers.append(node.name)
                 for i in range(len(site.operands)):
                     coupler.fixed(coupler.operand(i), "operand of a barrier")
             else:
@@ -200,10 +215,13 @@ class BlockSpace:
         op = op_of_node(a.node, a.module)
         if op is None or not op.ties_calls:
             return
+        if _untyped(a) or _untyped(b):
+            for site in (a, b):
+                Coupler(self, site).fixed(self._all_of(site), "called behind a barrier as well")
+            return
         pairs: list[tuple[str | None, str, str]] = [(None, a.node.name, b.node.name)]
         pairs += [(None, x.name, y.name) for x, y in zip(a.operands, b.operands, strict=False)]
-        if not _untyped(a) and not _untyped(b):
-            pairs += [(axis, a.node.name, b.node.name) for axis in op.axes(a)]
+        pairs += [(axis, a.node.name, b.node.name) for axis in op.axes(a)]
         for axis, x, y in pairs:
             ids_x, ids_y = self.ids_of(x, axis), self.ids_of(y, axis)
             if len(ids_x) != len(ids_y):
@@ -211,6 +229,37 @@ class BlockSpace:
                     f"module {a.node.target} is called at {x} and {y} with values of different size"
                 )
             self.add_same(ids_x, ids_y)
+
+    def _all_of(self, site: Site) -> Ids:
+        """Units of operands and result, and entries of internal axes, of a call."""
+        found = [self.ids_of(o.name) for o in site.operands]
+        found += [span.ids for (name, _), span in self.spans.items() if name == site.node.name]
+        return np.concatenate(found) if found else np.empty(0, np.int64)
+
+    def _fix_widths(self) -> None:
+        """A value whose width is computed with stays whole: the number would change."""
+        for site in self.sites.values():
+            op = op_at(site)
+            for t in site.types:
+                if not isinstance(t, Other) or t.width_of is None:
+                    continue
+                readers = _READS.get(t.kind, frozenset())
+                if op is None or op.name not in readers:
+                    ids = self.ids_of(t.width_of)
+                    Coupler(self, site).fixed(ids, "its width is computed with")
+
+    def _fix_shared_tensors(self) -> None:
+        """Modules whose tensors or parts the graph also reads by themselves stay whole."""
+        calls = [s for s in self.sites.values() if s.node.op == "call_module"]
+        for site in calls:
+            inside = f"{site.node.target}."
+            for other in self.sites.values():
+                if other.node.op in ("get_attr", "call_module") and str(
+                    other.node.target
+                ).startswith(inside):
+                    for cut in (site, other):
+                        whole = self._all_of(cut)
+                        Coupler(self, cut).fixed(whole, "tensors that the graph also reads alone")
 
     def add_same(self, a: Ids, b: Ids) -> None:
         if len(a) != len(b):

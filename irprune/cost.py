@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from irprune.irreps import BoolMask, IrrepsType, Space
-from irprune.ops.base import Cost, op_of_node
+from irprune.ops.base import UNKNOWN, Cost, op_at
 
 if TYPE_CHECKING:
     from irprune.graph import EquivariantGraph
@@ -42,8 +42,8 @@ def node_costs(graph: EquivariantGraph, elements: BoolMask | None = None) -> dic
     seen: set[object] = set()
     costs: dict[str, Cost] = {}
     for name, site in graph.sites.items():
-        op = op_of_node(site.node, site.module) if site.node.op.startswith("call") else None
-        if op is None:
+        op = op_at(site) if site.node.op.startswith("call") else None
+        if op is None or site.out == UNKNOWN:
             params = sum(p.numel() for p in site.module.parameters()) if site.module else 0
             if site.node.op == "get_attr":
                 params = _parameter_size(graph, str(site.node.target))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irprune.irreps import BoolMask, IrrepsType
-from irprune.ops.base import Site, op_of_node
+from irprune.ops.base import Site, op_at
 
 if TYPE_CHECKING:
     from irprune.graph import EquivariantGraph
@@ -34,7 +34,7 @@ def liveness(graph: EquivariantGraph, elements: BoolMask) -> Liveness:
         span = space.spans.get((name, None))
         if span is None or not site.node.op.startswith("call"):
             continue
-        op = op_of_node(site.node, site.module)
+        op = op_at(site)
         if op is None:
             continue
         keep = space.keep_at(site, nonzero)
@@ -57,7 +57,7 @@ def _mark_needed(
         return
     if not site.node.op.startswith("call"):
         return
-    op = op_of_node(site.node, site.module)
+    op = op_at(site)
     if op is None or not isinstance(site.out, IrrepsType):
         if op is None or any(isinstance(t, IrrepsType) for t in site.types):
             for o in site.operands:

@@ -41,6 +41,10 @@ class IrrepsTypeError(IrpruneError):
     exit_code = EXIT_MODEL
 
 
+class UnknownForm(IrrepsTypeError):
+    """A call that may well be equivariant, in a form that its OpDef does not know: a barrier."""
+
+
 class BarrierError(IrpruneError):
     """An operation without an OpDef stands where one is needed."""
 

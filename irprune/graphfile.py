@@ -27,10 +27,10 @@ from irprune.kernelplan import KernelPlan, OnKernels
 from irprune.ops.base import (
     _BY_CALL,
     Other,
-    load_builtin_ops,
     op_named,
     op_of_class,
 )
+from irprune.ops.installed import load_ops
 
 KEY = "irprune_graph"
 VERSION = 1
@@ -41,7 +41,7 @@ ATTRIBUTES = ("shape", "dtype", "device")
 
 
 def _function_names() -> dict[str, Any]:
-    load_builtin_ops()
+    load_ops()
     return {
         f"{f.__module__}.{getattr(f, '__qualname__', f.__name__)}": f
         for f in _BY_CALL
@@ -252,7 +252,7 @@ def _check_names(described: dict[str, Any]) -> None:
 
 
 def _rebuild(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> EquivariantGraph:
-    load_builtin_ops()
+    load_ops()
     if described["atomistic"] is not None:
         from irprune.families import register_ops
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import fx
 
-from irprune.errors import IrrepsTypeError, UsageError
+from irprune.errors import IrrepsTypeError, UnknownForm, UsageError
 from irprune.irreps import IrrepsType, Layout, Space
-from irprune.ops.base import UNKNOWN, Other, Site, op_of_node
+from irprune.ops.base import BEHIND, UNKNOWN, Other, Site, op_of_node
 from irprune.tablespec import any_distance
 
 
@@ -27,46 +28,114 @@ def _attribute(root: Any, path: str) -> Any:
     return root
 
 
-def infer_sites(gm: fx.GraphModule, inputs: Mapping[str, Any]) -> dict[str, Site]:
+def infer_sites(
+    gm: fx.GraphModule, inputs: Mapping[str, Any], tolerant: bool = False
+) -> dict[str, Site]:
     """A typed :class:`Site` for every node, in graph order.
+
+    A call that no op knows, or not in this form, is a barrier: ``Site.why`` says why. Its result has
+    no type, unless a module reads it that says which irreps it takes, and an example of the value
+    has their width: then it is taken to carry these.
 
     Args:
         gm: the traced graph.
         inputs: type of each placeholder.
+        tolerant: take operands that do not fit for a barrier.
 
     Raises:
         IrrepsTypeError: operands that do not fit; names the node and its operands.
     """
-    sites: dict[str, Site] = {}
-    for node in gm.graph.nodes:
-        operands = operands_of(node)
-        types = tuple(sites[o.name].out for o in operands)
-        module = gm.get_submodule(node.target) if node.op == "call_module" else None
-        site = Site(node, module, operands, types)
-        sites[node.name] = Site(node, module, operands, types, _infer(gm, site, inputs))
-    return sites
+    assumed: dict[str, IrrepsType] = {}
+    while True:
+        sites: dict[str, Site] = {}
+        for node in gm.graph.nodes:
+            try:
+                sites[node.name] = infer_site(gm, node, sites, inputs, assumed)
+            except IrrepsTypeError as error:
+                if not tolerant:
+                    raise
+                out = assumed.get(node.name, UNKNOWN)
+                sites[node.name] = Site(node, None, (), (), out, str(error))
+        found = _assumptions(sites)
+        if not found:
+            return sites
+        assumed |= found
 
 
-def _infer(gm: fx.GraphModule, site: Site, inputs: Mapping[str, Any]) -> Any:
+def infer_site(
+    gm: fx.GraphModule,
+    node: fx.Node,
+    sites: Mapping[str, Site],
+    inputs: Mapping[str, Any],
+    assumed: Mapping[str, IrrepsType] = MappingProxyType({}),
+) -> Site:
+    """One node, given those before it."""
+    operands = operands_of(node)
+    types = tuple(sites[o.name].out for o in operands)
+    module = gm.get_submodule(str(node.target)) if node.op == "call_module" else None
+    site = Site(node, module, operands, types)
+    try:
+        out, why = _infer(gm, site, inputs)
+    except UnknownForm as error:
+        out, why = UNKNOWN, str(error)
+    except (IndexError, KeyError, TypeError) as error:
+        out, why = UNKNOWN, f"{site.where}: the op cannot read the arguments ({error!r})"
+    if out == UNKNOWN and why == "" and UNKNOWN not in types and node.op.startswith("call"):
+        why = f"{site.where}: the op does not know this form of the call"
+    if out == UNKNOWN and node.name in assumed:
+        out, why = assumed[node.name], why or BEHIND
+    return Site(node, module, operands, types, out, why)
+
+
+def _infer(gm: fx.GraphModule, site: Site, inputs: Mapping[str, Any]) -> tuple[Any, str]:
+    """The type of a result, and why the call is a barrier."""
     node = site.node
     if node.op == "placeholder":
         if node.name not in inputs and node.target not in inputs:
             raise IrrepsTypeError(
                 f"input {node.target!r} has no declared type; declared: {', '.join(inputs)}"
             )
-        return inputs.get(str(node.target), inputs.get(node.name))
+        return inputs.get(str(node.target), inputs.get(node.name)), ""
     if node.op == "get_attr":
         value = _attribute(gm, str(node.target))
-        return Other("param", shape=tuple(value.shape)) if torch.is_tensor(value) else UNKNOWN
+        if torch.is_tensor(value):
+            return Other("param", shape=tuple(value.shape)), ""
+        return UNKNOWN, ""
     if node.op == "output":
-        return site.types[0] if len(site.types) == 1 else site.types
+        return (site.types[0] if len(site.types) == 1 else site.types), ""
     op = op_of_node(node, site.module)
-    if op is None or any(t == UNKNOWN for t in site.types):
-        return UNKNOWN
-    return op.infer(site)
+    if op is None:
+        return UNKNOWN, node.meta.get("why", "no OpDef")
+    if any(t == UNKNOWN for t in site.types):
+        return UNKNOWN, ""
+    return op.infer(site), ""
+
+
+def _assumptions(sites: Mapping[str, Site]) -> dict[str, IrrepsType]:
+    """Irreps of untyped values, as the modules that read them take them."""
+    wanted: dict[str, set[str]] = {}
+    for site in sites.values():
+        op = op_of_node(site.node, site.module)
+        if op is None or site.module is None:
+            continue
+        for operand, irreps in zip(site.operands, op.expects(site.module), strict=False):
+            if sites[operand.name].out == UNKNOWN and irreps is not None:
+                wanted.setdefault(operand.name, set()).add(irreps)
+    found = {}
+    for name, texts in wanted.items():
+        node = sites[name].node
+        shape = node.meta.get("example_shape")
+        types = [IrrepsType.parse(t) for t in texts]
+        if shape is None or any(not t.same_units(types[0]) for t in types[1:]):
+            continue
+        if len(shape) == 2 and shape[1] == types[0].dim:
+            rows = _SPACES.get(shape[0], Space.ANY)
+            found[name] = types[0].in_space(rows)
+    return found
 
 
 _ROWS = {Space.NODE: 4, Space.EDGE: 7, Space.PAIR: 7, Space.GRAPH: 2, Space.ANY: 4}
+_SPACES = {4: Space.NODE, 7: Space.EDGE, 2: Space.GRAPH}
 
 
 def parse_input(name: str, text: str) -> IrrepsType | Other:
@@ -150,3 +219,22 @@ def check_shapes(gm: fx.GraphModule, sites: Mapping[str, Site], inputs: Mapping[
     dtype = next((p.dtype for p in gm.parameters() if p.is_floating_point()), torch.float64)
     with torch.no_grad(), any_distance():
         _ShapeCheck(gm, sites).run(*example_inputs(inputs, dtype=dtype).values())
+
+
+class _Observer(fx.Interpreter):
+    """Notes the shape of every value in ``meta``."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if torch.is_tensor(value):
+            n.meta["example_shape"] = tuple(value.shape)
+        return value
+
+
+def observe_shapes(gm: fx.GraphModule, inputs: Mapping[str, Any]) -> Any:
+    """Runs the graph once on random inputs, notes the shapes, and gives back what it returns."""
+    dtype = next((p.dtype for p in gm.parameters() if p.is_floating_point()), torch.float64)
+    observer = _Observer(gm)
+    observer.extra_traceback = False
+    with torch.no_grad(), any_distance():
+        return observer.run(*example_inputs(inputs, dtype=dtype).values())

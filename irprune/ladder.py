@@ -10,6 +10,7 @@ import torch
 from irprune.checks import Check, make_check
 from irprune.errors import UsageError
 from irprune.evaluate.differences import dtype_name
+from irprune.functional import tensors_in
 from irprune.infer import check_shapes
 from irprune.slicing import masked_and_sliced
 from irprune.tolerances import tolerance
@@ -102,26 +103,26 @@ def compare_on_examples(
     floating = [x for x in inputs if x.is_floating_point()]
     results = []
     for module in (a, b):
-        value = _first(module(*inputs))
-        weight = torch.linspace(0.5, 1.5, value.numel(), dtype=value.dtype).reshape(value.shape)
+        values = tensors_in(module(*inputs))
+        total = sum(
+            (
+                (v * torch.linspace(0.5, 1.5, v.numel(), dtype=v.dtype).reshape(v.shape)).sum()
+                for v in values
+                if v.requires_grad
+            ),
+            torch.zeros((), dtype=torch.float64),
+        )
         grads: tuple[torch.Tensor | None, ...] = (None,) * len(floating)
-        if value.requires_grad and floating:
-            grads = torch.autograd.grad((value * weight).sum(), floating, allow_unused=True)
+        if floating and total.requires_grad:
+            grads = torch.autograd.grad(total, floating, allow_unused=True)
         pairs = zip(floating, grads, strict=True)
         filled = [torch.zeros_like(x) if g is None else g for x, g in pairs]
-        results.append([value.detach(), *filled])
+        results.append([*(v.detach() for v in values), *filled])
     return max(
         float((x - y).abs().max() / max(float(x.abs().max()), 1e-12))
         for x, y in zip(*results, strict=True)
         if x.numel()
     )
-
-
-def _first(value: object) -> torch.Tensor:
-    while isinstance(value, (tuple, list)):
-        value = value[0]
-    assert torch.is_tensor(value)
-    return value
 
 
 def verify_graph(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from irprune.irreps import BoolMask, IrrepsType, Layout
-from irprune.ops.base import op_of_node
+from irprune.ops.base import op_at, op_of_node
 
 if TYPE_CHECKING:
     from irprune.blocks import BlockSpace
@@ -81,7 +81,7 @@ def read_plan(graph: EquivariantGraph, of_value: bool) -> ReadPlan:
                 found.append(Read(i, factors))
         if found:
             reads[name] = tuple(found)
-        op = op_of_node(site.node, site.module)
+        op = op_at(site)
         if op is not None and (sizes := op.axes(site)):
             axes[name] = {a: space.ids_of(name, a) for a in sizes}
     return ReadPlan(reads, axes)

@@ -12,7 +12,7 @@ from irprune.errors import BarrierError, ExactnessError, PipelineError
 from irprune.graph import EquivariantGraph
 from irprune.infer import check_shapes
 from irprune.irreps import BoolMask, IrrepsType
-from irprune.ops.base import Keep, Site, op_of_node
+from irprune.ops.base import UNKNOWN, Keep, Site, op_at
 
 
 def slice_graph(graph: EquivariantGraph) -> EquivariantGraph:
@@ -50,7 +50,7 @@ def _slice_once(graph: EquivariantGraph, keep: BoolMask) -> EquivariantGraph:
     done: dict[str, nn.Module] = {}
     for node in gm.graph.nodes:
         site, keep_here = sites[node.name], keeps[node.name]
-        if node.op.startswith("call") and not _untouched(keep_here):
+        if node.op.startswith("call") and _is_to_do(site, keep_here):
             _slice_node(gm, node, site, keep_here, done)
     gm.recompile()
     sliced = graph.replace(gm=gm, keep=None, scores=None, origin=None, claim=None)
@@ -62,7 +62,7 @@ def _slice_once(graph: EquivariantGraph, keep: BoolMask) -> EquivariantGraph:
 def _slice_node(
     gm: fx.GraphModule, node: fx.Node, site: Site, keep: Keep, done: dict[str, nn.Module]
 ) -> None:
-    op = op_of_node(site.node, site.module)
+    op = op_at(site)
     if op is None:
         raise BarrierError(f"{site.where} has no OpDef, but the mask removes blocks that it reads")
     if node.op != "call_module":
@@ -76,6 +76,14 @@ def _slice_node(
         done[str(node.target)] = small
         parent, _, name = str(node.target).rpartition(".")
         gm.get_submodule(parent)._modules[name] = small
+
+
+def _is_to_do(site: Site, keep: Keep) -> bool:
+    """Whether a call changes: what it touches is cut, or a width among its arguments may be."""
+    if not _untouched(keep):
+        return True
+    op = op_at(site)
+    return op is not None and op.holds_width and site.out != UNKNOWN
 
 
 def _untouched(keep: Keep) -> bool:

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from irprune.blocks import BlockSpace
 from irprune.errors import BarrierError
 from irprune.functional import scatter_sum
-from irprune.ops.base import UNKNOWN
 from irprune.slicing import slice_graph
 from tests.handmade import axis, error, trace, without
 
@@ -249,7 +248,8 @@ def test_calls_of_different_size_are_refused():
             module=o3.Linear("1x0e", "1x0e"),
             operands=(),
             types=(),
-            out=UNKNOWN,
+            out=None,
+            why="",
         )
         for n in ("f", "f_1")
     )

@@ -29,7 +29,7 @@ def small_graph():
         {"x": "2x0e+1x1o"},
         a=o3.Linear("2x0e+1x1o", "3x0e+1x1o"),
         b=o3.Linear("3x0e", "2x0e"),
-        w=torch.nn.ParameterList([torch.nn.Parameter(torch.tensor([1.5, -2.0]))]),
+        w=torch.nn.ParameterList([torch.nn.Parameter(torch.tensor(1.5))]),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from irprune.errors import IrrepsTypeError, UsageError
 from irprune.functional import scatter_sum
 from irprune.infer import check_shapes, example_inputs, parse_input
 from irprune.irreps import IrrepsType, Space
-from irprune.ops.base import Other, Site
+from irprune.ops.base import UNKNOWN, Other, Site
 from irprune.slicing import slice_graph
 from tests.handmade import axis, error, trace, without
 
@@ -102,22 +104,6 @@ REFUSED = {
         V,
         "narrow (narrow) takes components 3:5 of x: node[2x0e+1x1o], which cuts through an irrep",
     ),
-    "one-row": (
-        lambda self, x: x[0],
-        V,
-        "getitem (getitem) indexes x: node[2x0e+1x1o] with 0; known are rows x[index] and columns"
-        " x[:, a:b]",
-    ),
-    "select-columns": (
-        lambda self, x, i: x.index_select(1, i),  # torch_geometric replaces torch.index_select
-        {**V, "i": "index"},
-        "index_select (index_select): only rows (dim 0) can be selected, got dim=1",
-    ),
-    "stack-rows": (
-        lambda self, x, y: torch.cat([x, y]),
-        {**V, "y": "1x0e"},
-        "cat (cat) concatenates along dim=0; known is the last",
-    ),
     "concatenate-other-rows": (
         lambda self, x, edge: torch.cat([x, edge], dim=1),
         {**V, "edge": "1x0e"},
@@ -144,11 +130,31 @@ REFUSED = {
         {"i": "index"},
         "linear (module linear) needs irreps as operand 0, but i is index[node]",
     ),
-    "shared-weights-from-outside": (
-        lambda self, x, y, w: self.shared(x, y, w),
-        {**V, "y": "1x0e", "w": "2x0e"},
-        "shared (module shared): a tensor product with 2 weights (internal: False, shared: True)"
-        " was called with 3 operands; known are internal weights, or weights per row",
+}
+
+
+UNKNOWN_FORMS = {
+    "one-row": (
+        lambda self, x: x[0],
+        V,
+        "getitem (getitem) indexes x: node[2x0e+1x1o] with 0; known are rows x[index] and columns"
+        " x[:, a:b]",
+    ),
+    "select-columns": (
+        lambda self, x, i: x.index_select(1, i),  # torch_geometric replaces torch.index_select
+        {**V, "i": "index"},
+        "index_select (index_select): only rows (dim 0) can be selected, got dim=1",
+    ),
+    "stack-rows": (
+        lambda self, x, y: torch.cat([x, y]),
+        {**V, "y": "2x0e+1x1o"},
+        "cat (cat) concatenates along dim=0; known is the last",
+    ),
+    "weights-from-outside": (
+        lambda self, x, w: self.external(x, w),
+        {**V, "w": "5x0e"},
+        "external (module external): a Linear with external weights has no OpDef; give it internal"
+        " ones",
     ),
     "norm-of-several": (
         lambda self, x: torch.linalg.norm(x, dim=1),
@@ -168,9 +174,8 @@ def parts():
     return {
         "linear": o3.Linear("2x0e+1x1o", "1x0e"),
         "tp": o3.FullyConnectedTensorProduct("2x0e+1x1o", "1x0e+1x1o", "1x0e"),
-        "shared": o3.TensorProduct(
-            "2x0e+1x1o", "1x0e", "2x0e", [(0, 0, 0, "uvu", True)],
-            internal_weights=False, shared_weights=True,
+        "external": o3.Linear(
+            "2x0e+1x1o", "2x0e+1x1o", internal_weights=False, shared_weights=False
         ),
     }  # fmt: skip
 
@@ -185,6 +190,19 @@ def test_refused(name):
     with pytest.raises(IrrepsTypeError) as caught:
         trace(forward, inputs, **made)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", list(UNKNOWN_FORMS))
+def test_a_form_that_no_op_knows_is_a_barrier(name):
+    forward, inputs, message = UNKNOWN_FORMS[name]
+    if name == "select-columns":
+        inputs = {**inputs, "i": "index"}
+    graph = trace(forward, inputs, **parts())
+    (barrier,) = graph.blocks.barriers
+    assert graph.sites[barrier].why == message
+    assert graph.sites[barrier].out == UNKNOWN
+    where = f"barrier {graph.sites[barrier].where} at tests/test_infer.py:"
+    assert any(line.startswith(where) for line in graph.groups().splitlines())
 
 
 def test_scalar_without_a_feature_axis_does_not_scale_columns():
@@ -265,9 +283,15 @@ def test_example_inputs_are_repeatable_and_grow():
     assert first["src"].max() < first["x"].shape[0]
 
 
+FUSED_LINE = (
+    "barrier f (module f) at tests/test_infer.py:N: its forward cannot be traced: TypeError: float()"
+    " argument must be a string or a real number, not 'Proxy'; register an op:"
+)
+
+
 def check_frozen(graph, barrier):
     assert graph.blocks.barriers == [barrier.partition(" ")[0]]
-    assert f"barrier {barrier}: no OpDef; register one:" in graph.groups().splitlines()
+    assert FUSED_LINE in [re.sub(r":\d+: ", ":N: ", text) for text in graph.groups().splitlines()]
     assert graph.groups().splitlines()[-4] == "    @irprune.register_op"
     nodes = {a.node for a in graph.axes()}
     assert nodes == {"a", "d"}
@@ -301,8 +325,8 @@ def test_unregistered_module_is_one_frozen_node():
     check_frozen(graph, "f (module f)")
 
 
-def test_nothing_after_a_barrier_is_pruned():
-    """Values behind it have no type: their ops are left alone, internal axes included."""
+def test_what_follows_a_barrier_is_typed_by_the_layers_that_read_it():
+    """The operand of a barrier and its result stay whole; behind it pruning goes on."""
     gate = enn.Gate("2x0e", [torch.tanh], "1x0e", [torch.tanh], "1x1o")
     graph = trace(
         lambda self, x, y: self.end(
@@ -320,7 +344,23 @@ def test_nothing_after_a_barrier_is_pruned():
         end=o3.FullyConnectedTensorProduct("2x1o", "2x0e+1x1o", "1x0e"),
     )
     assert graph.blocks.barriers == ["f", "g"]
+    assert str(graph.type_of("f")) == "node[3x0e+1x1o]"
+    assert str(graph.type_of("g")) == "node[2x0e]"
+    assert {a.node for a in graph.axes()} == {"net", "tp", "end"}
+    assert error(without(graph, {"net.hidden0": [1, 2]})) <= 1e-12
+
+
+def test_nothing_after_a_barrier_that_no_layer_reads_is_pruned():
+    graph = trace(
+        lambda self, x: torch.tanh(self.f(self.a(x))) * 2.0,
+        V,
+        a=o3.Linear("2x0e+1x1o", "4x0e"),
+        f=Fused(),
+    )
+    assert graph.blocks.barriers == ["f"]
+    assert str(graph.type_of("mul")) == "unknown"
     assert graph.axes() == ()
+    assert graph.stats().params == 8
     sliced = slice_graph(graph)
     x = graph.example()
     assert torch.equal(sliced.gm(*x), graph.gm(*x))

@@ -14,9 +14,10 @@ from irprune.cli.common import Session, common_options
 def command(session: Session) -> None:
     """List the operations that have an OpDef: what they stand for and whether slicing is exact."""
     from irprune.families import FAMILIES, register_ops
-    from irprune.ops.base import load_builtin_ops, registered_ops
+    from irprune.ops.base import registered_ops
+    from irprune.ops.installed import load_ops
 
-    load_builtin_ops()
+    load_ops()
     for family in FAMILIES:
         register_ops(family)
     rows: list[dict[str, Any]] = [

@@ -110,13 +110,12 @@ def _axes(graph: Any) -> list[dict[str, Any]]:
 
 
 def _barriers(graph: Any) -> list[str]:
-    """Nodes that no OpDef knows: what they touch is frozen."""
-    from irprune.ops.base import op_of_node
+    """Calls that no op knows, with their line and the reason: what they touch is frozen."""
+    from irprune.text import print_barrier
 
     return [
-        site.where
-        for site in graph.sites.values()
-        if site.node.op.startswith("call") and op_of_node(site.node, site.module) is None
+        print_barrier(graph.sites[name]).split("\n")[0].removeprefix("barrier ")
+        for name in graph.blocks.barriers
     ]
 
 
@@ -168,7 +167,7 @@ def _print(session: Session, payload: dict[str, Any], graph: Any, ir: bool) -> N
     print_compiled(session, payload["compiled"])
     print_kernels(session.console, payload["kernel_plan"])
     for barrier in payload["barriers"]:
-        console.print(f"barrier: {barrier} has no OpDef; what it touches is frozen")
+        console.print(f"barrier: {barrier}; what it touches is frozen")
     if payload["groups"] is not None:
         console.print(f"\n{payload['groups']}")
     if ir:

@@ -42,6 +42,8 @@ class Other:
     rows: str | None = None
     shape: tuple[int, ...] | None = None
     value: Any = None
+    width_of: str | None = None
+    """The node whose width (or shape) this is."""
 
     def __str__(self) -> str:
         detail = self.rows or (
@@ -51,6 +53,8 @@ class Other:
 
 
 UNKNOWN = Other("unknown")
+BEHIND = "it reads a value without a type"
+"""``Site.why`` of a call behind a barrier whose result is typed by what reads it."""
 ValueType = IrrepsType | Other | tuple[Any, ...]
 
 
@@ -80,6 +84,13 @@ class Site:
     operands: tuple[fx.Node, ...]
     types: tuple[Any, ...]
     out: Any = None
+    why: str = ""
+    """Why the call is a barrier; empty where it is none."""
+
+    @property
+    def source(self) -> str:
+        """``file:line`` of the call in the user's code; empty where it is not known."""
+        return str(self.node.meta.get("source", ""))
 
     @property
     def where(self) -> str:
@@ -172,6 +183,8 @@ class OpDef:
     """Why the op is approximate, where it is."""
     row_wise: ClassVar[bool] = False
     """Whether a row of the result depends on the same row of the operands, and on no other."""
+    holds_width: ClassVar[bool] = False
+    """Whether arguments of the call hold the width of a value that is computed from its result."""
     ties_calls: ClassVar[bool] = True
     """Whether all calls of one module keep the same blocks, as they do where it has weights."""
 
@@ -180,8 +193,20 @@ class OpDef:
 
         Raises:
             IrrepsTypeError: operands that do not fit; names both nodes.
+            UnknownForm: a form of the call that the op does not know; the call becomes a barrier.
         """
         return site.types[0]
+
+    def expects(self, module: nn.Module) -> tuple[str | None, ...]:
+        """Irreps that a module op takes, operand by operand; None where the op does not say.
+
+        A barrier whose result goes into such a module is taken to return these irreps.
+        """
+        one = getattr(module, "irreps_in", None)
+        if one is not None:
+            return (str(one),)
+        two = (getattr(module, "irreps_in1", None), getattr(module, "irreps_in2", None))
+        return tuple(None if t is None else str(t) for t in two)
 
     def axes(self, site: Site) -> dict[str, int]:
         return {}
@@ -276,7 +301,7 @@ class OpDef:
         return None
 
 
-_BY_CLASS: dict[str, OpDef] = {}
+_BY_CLASS: dict[Any, OpDef] = {}
 _BY_CALL: dict[Any, OpDef] = {}
 _BY_NAME: dict[str, OpDef] = {}
 
@@ -284,17 +309,30 @@ D = TypeVar("D", bound=type[OpDef])
 
 
 def register_op(definition: D) -> D:
-    """Class decorator: makes an OpDef known under its name and for all its targets."""
+    """Class decorator: makes an OpDef known under its name and for all its targets.
+
+    Raises:
+        UsageError: another op has the name, or stands for one of the targets.
+    """
     op = definition()
     if op.name in _BY_NAME:
         raise UsageError(f"an op named {op.name!r} is already registered")
+    for target in op.targets:
+        other = _table(target).get(target)
+        if other is not None:
+            raise UsageError(
+                f"op {op.name!r} stands for {target}, which op {other.name!r} already does"
+            )
     _BY_NAME[op.name] = op
     for target in op.targets:
-        if isinstance(target, str) and not target.startswith("method:"):
-            _BY_CLASS[target] = op
-        else:
-            _BY_CALL[target] = op
+        _table(target)[target] = op
     return definition
+
+
+def _table(target: Any) -> dict[Any, OpDef]:
+    """Where a target is looked up: a class by its name, or a function or method."""
+    by_class = isinstance(target, str) and not target.startswith("method:")
+    return _BY_CLASS if by_class else _BY_CALL
 
 
 def qualified(cls: type) -> str:
@@ -314,6 +352,11 @@ def op_of_node(node: fx.Node, module: nn.Module | None) -> OpDef | None:
     if node.op == "call_method":
         return _BY_CALL.get(f"method:{node.target}")
     return _BY_CALL.get(node.target)
+
+
+def op_at(site: Site) -> OpDef | None:
+    """The op of a call; None for a barrier, also where an op exists but not for this form."""
+    return None if site.why else op_of_node(site.node, site.module)
 
 
 def op_named(name: str) -> OpDef:
@@ -339,6 +382,12 @@ def load_builtin_ops() -> None:
         "structure",
         "elementwise",
         "indexing",
+        "scatter",
+        "edges",
+        "norms",
+        "scale",
+        "mixing",
+        "embedding",
         "linear",
         "tensor_product",
         "harmonics",

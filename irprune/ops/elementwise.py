@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from irprune.errors import IrrepsTypeError
+from irprune.errors import IrrepsTypeError, UnknownForm, UsageError
 from irprune.functional import sum_rows
 from irprune.irreps import BoolMask, IrrepsType, Layout, Space
 from irprune.ops.base import Cost, Keep, OpDef, Other, Site, register_op, zeros
@@ -48,6 +48,37 @@ def is_single(t: Any) -> bool:
     return isinstance(t, IrrepsType) and t.n_units == 1 and t.unit_irs[0] == (0, 1)
 
 
+def constant(site: Site) -> Other:
+    """The type of arithmetic on constants alone.
+
+    Raises:
+        UnknownForm: operands that are no numbers or tensors of known shape.
+    """
+    shapes = [shape_of(t) for t in site.types]
+    if any(s is None for s in shapes):
+        raise UnknownForm(f"{site.where} computes with {', '.join(map(str, site.types))}")
+    shape = tuple(torch.broadcast_shapes(*(s for s in shapes if s is not None)))
+    return Other("param", shape=shape) if shape else Other("const")
+
+
+def shape_of(t: Any) -> tuple[int, ...] | None:
+    """The shape of a constant; () for a number, None where it is not known."""
+    if isinstance(t, Other) and t.kind == "const":
+        return ()
+    return t.shape if isinstance(t, Other) and t.kind == "param" else None
+
+
+def only_constants(site: Site) -> None:
+    """Operands without irreps must be numbers or tensors of known shape.
+
+    Raises:
+        UnknownForm: another one, such as an index or a boolean mask.
+    """
+    for o, t in zip(site.operands, site.types, strict=True):
+        if not isinstance(t, IrrepsType) and shape_of(t) is None:
+            raise UnknownForm(f"{site.where} computes with {o.name}, which is {t}")
+
+
 @register_op
 class Add(OpDef):
     """``a + b``, ``a - b``: equal types, or a constant added to scalars."""
@@ -62,7 +93,10 @@ class Add(OpDef):
     def infer(self, site: Site) -> Any:
         irreps = [t for t in site.types if isinstance(t, IrrepsType)]
         if not irreps:
-            return Other("const")
+            return constant(site)
+        only_constants(site)
+        if "alpha" in site.node.kwargs:
+            raise UnknownForm(f"{site.where}: a sum with alpha is not known")
         if len(irreps) == 1:
             if not all_scalar(irreps[0]):
                 raise IrrepsTypeError(
@@ -71,6 +105,8 @@ class Add(OpDef):
                 )
             return irreps[0]
         a, b = irreps
+        if {a.layout, b.layout} == {Layout.ROWS, Layout.MUL_IR}:
+            raise UnknownForm(f"{site.where} adds {a} and {b}: one has no axis of features")
         if not a.same_units(b):
             raise IrrepsTypeError(
                 f"{site.where} adds {site.operands[0].name}: {a} and {site.operands[1].name}: {b};"
@@ -119,7 +155,8 @@ class Multiply(OpDef):
     def infer(self, site: Site) -> Any:
         main, scale = self._split(site)
         if main is None:
-            return Other("const")
+            return constant(site)
+        only_constants(site)
         t = site.irreps(main)
         divisor = self._divisor(site)
         if divisor is not None and not all_scalar(site.irreps(divisor)):
@@ -235,7 +272,8 @@ class ScalarFunction(OpDef):
     def infer(self, site: Site) -> Any:
         t = site.types[0]
         if not isinstance(t, IrrepsType):
-            return Other("const") if isinstance(t, Other) and t.kind == "const" else t
+            return constant(site)
+        only_constants(site)
         if not all(s.l == 0 and s.p == 1 for s in t):
             raise IrrepsTypeError(
                 f"{site.where} applies a function to {site.operands[0].name}: {t}; only even"
@@ -265,7 +303,9 @@ class OddFunction(ScalarFunction):
         torch.nn.functional.gelu, "method:tanh", "method:sin", "method:abs", "method:sqrt",
         "method:square", "method:relu", "torch.nn.modules.activation.SiLU",
         "torch.nn.modules.activation.Tanh", "torch.nn.modules.activation.ReLU",
-        "torch.nn.modules.activation.GELU",
+        "torch.nn.modules.activation.GELU", "torch.nn.modules.activation.LeakyReLU",
+        "torch.nn.modules.activation.ELU", torch.nn.functional.leaky_relu, torch.nn.functional.elu,
+        torch.sign, "method:sign", torch.nn.functional.softsign,
     )  # fmt: skip
     at_zero = staticmethod(lambda site: True)
     ties_calls = False
@@ -274,12 +314,19 @@ class OddFunction(ScalarFunction):
         return site.module
 
     def spec(self, module: nn.Module) -> dict[str, Any]:
+        known = (nn.SiLU, nn.Tanh, nn.ReLU, nn.GELU, nn.LeakyReLU, nn.ELU)
+        if type(module) not in known or repr(type(module)()) != repr(module):
+            raise UsageError(
+                f"cannot write {module!r} to a graph file; known are"
+                f" {', '.join(c.__name__ for c in known)} with their default options"
+            )
         return {"class": type(module).__name__}
 
     def build(self, spec: dict[str, Any]) -> nn.Module:
-        made: nn.Module = {"SiLU": nn.SiLU, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU}[
-            spec["class"]
-        ]()
+        made: nn.Module = {
+            "SiLU": nn.SiLU, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU,
+            "LeakyReLU": nn.LeakyReLU, "ELU": nn.ELU,
+        }[spec["class"]]()  # fmt: skip
         return made
 
 
@@ -291,10 +338,25 @@ class OffsetFunction(ScalarFunction):
     row_wise = True
     targets = (
         torch.exp, torch.cos, torch.sigmoid, torch.nn.functional.softplus,
-        torch.nn.functional.sigmoid, torch.reciprocal,
-        "method:exp", "method:cos", "method:sigmoid", "method:reciprocal",
+        torch.nn.functional.sigmoid, torch.reciprocal, torch.log, torch.rsqrt, torch.clamp,
+        "method:exp", "method:cos", "method:sigmoid", "method:reciprocal", "method:log",
+        "method:rsqrt", "method:clamp", "method:clamp_min",
+        "torch.nn.modules.activation.Sigmoid", "torch.nn.modules.activation.Softplus",
     )  # fmt: skip
     at_zero = staticmethod(lambda site: False)
+    ties_calls = False
+
+    def slice(self, site: Site, keep: Keep) -> nn.Module | None:
+        return site.module
+
+    def spec(self, module: nn.Module) -> dict[str, Any]:
+        if repr(module) not in (repr(nn.Sigmoid()), repr(nn.Softplus())):
+            raise UsageError(f"cannot write {module!r} to a graph file")
+        return {"class": type(module).__name__}
+
+    def build(self, spec: dict[str, Any]) -> nn.Module:
+        made: nn.Module = {"Sigmoid": nn.Sigmoid, "Softplus": nn.Softplus}[spec["class"]]()
+        return made
 
 
 @register_op
@@ -316,11 +378,19 @@ class Negate(OpDef):
     targets = (
         operator.neg, torch.neg, "method:neg", "method:contiguous", "method:clone", torch.clone,
         "method:to", "method:float", "method:double", "torch.nn.modules.linear.Identity",
-        "torch.nn.modules.dropout.Dropout",
+        "torch.nn.modules.dropout.Dropout", torch.nn.functional.dropout,
     )  # fmt: skip
     ties_calls = False
 
     def infer(self, site: Site) -> Any:
+        node = site.node
+        if node.target is torch.nn.functional.dropout:
+            training = node.args[2] if len(node.args) > 2 else node.kwargs.get("training", True)
+            if training is not False:
+                raise UnknownForm(
+                    f"{site.where} drops at random in evaluation mode too (training={training});"
+                    " pass training=self.training"
+                )
         return site.types[0]
 
     def slice(self, site: Site, keep: Keep) -> nn.Module | None:
@@ -367,7 +437,7 @@ class Norm(OpDef):
         kw = site.node.kwargs
         dim = kw.get("dim", site.node.args[1] if len(site.node.args) > 1 else None)
         if t.n_units != 1 or dim not in (-1, 1):
-            raise IrrepsTypeError(
+            raise UnknownForm(
                 f"{site.where} takes a norm of {site.operands[0].name}: {t} over dim={dim}; only"
                 " the norm of a single irrep per row over its components is known"
             )

@@ -5,16 +5,16 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import fx
 
-from irprune.errors import IrrepsTypeError
+from irprune.errors import ExactnessError, IrrepsTypeError, UnknownForm
 from irprune.functional import mask_head, message_gather, scatter_sum, take_head
 from irprune.irreps import BoolMask, IrrepsType, Layout, Segment, Space
-from irprune.ops.base import UNKNOWN, Cost, Keep, OpDef, Other, Site, register_op
+from irprune.ops.base import Cost, Keep, OpDef, Other, Site, register_op
 from irprune.ops.structure import shape_entry
 
 if TYPE_CHECKING:
@@ -54,6 +54,19 @@ def sub_type(t: IrrepsType, units: slice) -> IrrepsType:
     return t.kept(mask)
 
 
+def widths_of_users(site: Site) -> set[int]:
+    """The width after slicing of what reads a value; one number, or none where nothing says.
+
+    Raises:
+        ExactnessError: it would have to be of several widths.
+    """
+    users = [u for u in site.node.users if u.op.startswith("call")]
+    sizes = {int(u.meta["sliced_dim"]) for u in users if "sliced_dim" in u.meta}
+    if len(sizes) > 1:
+        raise ExactnessError(f"{site.where} is read by values of different width after slicing")
+    return sizes
+
+
 class Passing(OpDef):
     """Base of ops that hand a run of units of operand 0 on as their result."""
 
@@ -87,6 +100,16 @@ class Passing(OpDef):
         return Cost()
 
 
+def _is_column(key: Any) -> bool:
+    """``x[:, None]`` or ``x[..., None]``."""
+    return (
+        isinstance(key, tuple)
+        and len(key) == 2
+        and key[0] in (slice(None), Ellipsis)
+        and (key[1] is None)
+    )
+
+
 @register_op
 class GetItem(Passing):
     """``x[index]`` gathers rows; ``x[:, a:b]`` takes units; also items of tuples and shapes."""
@@ -111,6 +134,8 @@ class GetItem(Passing):
         return None
 
     def units(self, site: Site) -> slice:
+        if not isinstance(site.types[0], IrrepsType):
+            return slice(0, 0)
         return self.columns(site) or super().units(site)
 
     def _table(self, site: Site, base: Other) -> Any:
@@ -118,13 +143,15 @@ class GetItem(Passing):
         index = site.types[1]
         if isinstance(index, Other) and index.rows and len(base.shape or ()) == 1:
             return IrrepsType((Segment(1, 0, 1),), Layout.ROWS, Space(index.rows))
-        raise IrrepsTypeError(
+        raise UnknownForm(
             f"{site.where} indexes the parameter {site.operands[0].name} ({base}) with"
             f" {site.operands[1].name} ({index}); known is a vector indexed by rows"
         )
 
     def couple(self, site: Site, c: Coupler) -> None:
-        if isinstance(site.types[0], Other) and isinstance(site.out, IrrepsType):
+        if isinstance(site.types[0], tuple) and isinstance(site.out, IrrepsType):
+            c.fixed(c.out, "part of a tuple")
+        elif isinstance(site.types[0], Other) and isinstance(site.out, IrrepsType):
             c.fixed(c.out, "a number per row from a parameter table")
         else:
             super().couple(site, c)
@@ -132,14 +159,28 @@ class GetItem(Passing):
     def nonzero(
         self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
     ) -> BoolMask | None:
-        if isinstance(site.types[0], Other) and isinstance(site.out, IrrepsType):
+        if not isinstance(site.types[0], IrrepsType) and isinstance(site.out, IrrepsType):
             return np.ones(site.out.n_units, bool)
         return super().nonzero(site, nz, axes)
+
+    def _static(self, site: Site, base: Other) -> Any:
+        """A part of a parameter, by constants."""
+        key = site.node.args[1]
+        if base.shape is None or len(site.operands) > 1:
+            raise UnknownForm(f"{site.where} indexes {site.operands[0].name} ({base}) with {key!r}")
+        return Other(
+            "param", shape=tuple(torch.empty(base.shape, device="meta")[cast(Any, key)].shape)
+        )
 
     def infer(self, site: Site) -> Any:
         base, key = site.types[0], site.node.args[1]
         if isinstance(base, tuple) and isinstance(key, int):
             return base[key]
+        if _is_column(key):
+            if isinstance(base, Other) and base.kind == "index":
+                return Other("index-column", rows=base.rows)
+            if isinstance(base, IrrepsType) and base.layout is Layout.ROWS:
+                return replace(base, layout=Layout.MUL_IR)
         if isinstance(base, Other):
             if base.kind == "shape":
                 return shape_entry(base, key)
@@ -150,15 +191,21 @@ class GetItem(Passing):
             if base.kind == "index" and isinstance(key, fx.Node):
                 index = site.types[1]
                 rows = index.rows if isinstance(index, Other) else None
-                return Other("index", rows=rows) if rows else UNKNOWN
-            return Other(base.kind if base.kind in ("index", "param") else "const", rows=base.rows)
+                if rows is None:
+                    raise UnknownForm(f"{site.where} indexes {base} with {index}")
+                return Other("index", rows=rows)
+            if base.kind == "param":
+                return self._static(site, base)
+            if base.kind in ("none", "const"):
+                return base
+            raise UnknownForm(f"{site.where} indexes {site.operands[0].name} ({base}) with {key!r}")
         if isinstance(key, fx.Node):
             index = site.types[1]
             if isinstance(index, Other) and index.kind == "index" and index.rows:
                 return base.in_space(Space(index.rows))
         elif (columns := self.columns(site)) is not None:
             return sub_type(base, columns)
-        raise IrrepsTypeError(
+        raise UnknownForm(
             f"{site.where} indexes {site.operands[0].name}: {base} with {key!r}; known are rows"
             " x[index] and columns x[:, a:b]"
         )
@@ -186,7 +233,7 @@ class IndexSelect(Passing):
         index = site.types[-1]
         dim = site.node.kwargs.get("dim", site.node.args[1] if len(site.node.args) > 1 else None)
         if dim != 0 or not isinstance(index, Other) or not index.rows:
-            raise IrrepsTypeError(f"{site.where}: only rows (dim 0) can be selected, got dim={dim}")
+            raise UnknownForm(f"{site.where}: only rows (dim 0) can be selected, got dim={dim}")
         return site.irreps(0).in_space(Space(index.rows))
 
 
@@ -201,7 +248,7 @@ class Narrow(Passing):
         _, dim, start, length = site.node.args
         a, n = _value(start, site), _value(length, site)
         if dim not in (-1, 1) or not isinstance(a, int) or not isinstance(n, int):
-            raise IrrepsTypeError(
+            raise UnknownForm(
                 f"{site.where}: narrow is known on the last axis with constant bounds, got"
                 f" dim={dim}, start={start}, length={length}"
             )
@@ -234,9 +281,9 @@ class Unsqueeze(Passing):
         t = site.types[0]
         if isinstance(t, IrrepsType) and t.layout is Layout.ROWS and site.node.args[1] in (-1, 1):
             return replace(t, layout=Layout.MUL_IR)
-        if isinstance(t, Other):
-            return t
-        raise IrrepsTypeError(f"{site.where} unsqueezes {site.operands[0].name}: {t}")
+        if isinstance(t, Other) and t.kind == "index" and site.node.args[1] in (-1, 1):
+            return Other("index-column", rows=t.rows)
+        raise UnknownForm(f"{site.where} unsqueezes {site.operands[0].name}: {t}")
 
 
 @register_op
@@ -256,7 +303,12 @@ class ViewColumn(Passing):
                 return replace(t, layout=Layout.MUL_IR)
             if shape == (-1,):
                 return replace(t, layout=Layout.ROWS)
-        return UNKNOWN
+        if isinstance(t, Other) and t.kind == "index" and shape == (-1, 1):
+            return Other("index-column", rows=t.rows)
+        raise UnknownForm(
+            f"{site.where} reshapes {site.operands[0].name}: {t} to {shape}; known is one number per"
+            " row to (-1, 1) or (-1,)"
+        )
 
 
 @register_op
@@ -271,7 +323,7 @@ class Squeeze(Passing):
         t = site.irreps(0)
         if t.layout is Layout.MUL_IR and t.dim == 1 and site.node.args[1:] in ((-1,), (1,)):
             return replace(t, layout=Layout.ROWS)
-        raise IrrepsTypeError(
+        raise UnknownForm(
             f"{site.where} squeezes {site.operands[0].name}: {t}; known is squeeze(-1) of one scalar"
         )
 
@@ -288,7 +340,7 @@ class Concatenate(OpDef):
         dim = site.node.kwargs.get("dim", site.node.args[1] if len(site.node.args) > 1 else 0)
         parts = [site.irreps(i) for i in range(len(site.types))]
         if dim not in (-1, 1) or any(p.layout is not Layout.MUL_IR for p in parts):
-            raise IrrepsTypeError(f"{site.where} concatenates along dim={dim}; known is the last")
+            raise UnknownForm(f"{site.where} concatenates along dim={dim}; known is the last")
         segments: tuple[Segment, ...] = sum((p.segments for p in parts), ())
         spaces = {p.space for p in parts} - {Space.ANY}
         if len(spaces) > 1:
@@ -371,56 +423,22 @@ class MessageGather(Passing):
 
 
 @register_op
-class IndexAdd(Passing):
-    """``zeros.index_add(0, index, src)``: rows of ``src`` summed into a tensor of zeros."""
-
-    name = "index-add"
-    targets = (torch.index_add, "method:index_add", "method:index_add_")
-
-    def infer(self, site: Site) -> Any:
-        src = site.irreps(2)
-        if site.node.args[1] != 0 or not (
-            isinstance(site.types[0], Other) and site.types[0].kind == "zeros"
-        ):
-            raise IrrepsTypeError(
-                f"{site.where}: index_add is known on dim 0 of a fresh tensor of zeros, got"
-                f" {site.operands[0].name}: {site.types[0]}"
-            )
-        return src.in_space(Space(site.types[0].rows or "node"))
-
-    def couple(self, site: Site, c: Coupler) -> None:
-        c.same(c.operand(2), c.out)
-
-    def nonzero(
-        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
-    ) -> BoolMask | None:
-        return nz[2]
-
-    def needed(
-        self,
-        site: Site,
-        need: BoolMask | None,
-        nz: Sequence[BoolMask | None],
-        axes: dict[str, BoolMask],
-    ) -> Needs:
-        out: list[BoolMask | None] = [None] * len(nz)
-        out[2] = need
-        return out, {}
-
-
-@register_op
 class NewZeros(OpDef):
     """``x.new_zeros(rows, dim)`` and ``torch.zeros(rows, dim)`` as the target of an index_add."""
 
     name = "zeros"
+    holds_width = True
     targets = (torch.zeros, "method:new_zeros")
 
     def infer(self, site: Site) -> Any:
-        rows = next(
-            (t.rows for t in site.types if isinstance(t, Other) and t.kind == "const" and t.rows),
-            None,
-        )
-        return Other("zeros", rows=rows)
+        sizes = [t for t in site.types if isinstance(t, Other)]
+        if any(t.kind == "shape" for t in sizes):
+            raise UnknownForm(
+                f"{site.where} takes a whole shape; known are rows and width one by one"
+            )
+        rows = next((t.rows for t in sizes if t.kind == "const" and t.rows), None)
+        widths = [t.width_of for t in sizes if t.kind == "const" and t.width_of is not None]
+        return Other("zeros", rows=rows, width_of=widths[-1] if widths else None)
 
     def couple(self, site: Site, c: Coupler) -> None:
         return None
@@ -442,13 +460,12 @@ class NewZeros(OpDef):
     def slice_call(
         self, site: Site, keep: Keep, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        users = [u for u in site.node.users if u.op.startswith("call")]
-        sizes = {u.meta.get("sliced_dim") for u in users} - {None}
+        sizes = widths_of_users(site)
         flat = args[1:] if site.node.op == "call_method" else args
         last = flat[-1][-1] if isinstance(flat[-1], (tuple, list)) else flat[-1]
         if not isinstance(last, int) or not sizes:
             return args, kwargs
-        (size,) = sizes
+        size = sizes.pop()
         if isinstance(flat[-1], (tuple, list)):
             return (*args[:-1], (*flat[-1][:-1], size)), kwargs
         return (*args[:-1], size), kwargs

@@ -10,7 +10,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from irprune.errors import ExactnessError, IrrepsTypeError
+from irprune.errors import ExactnessError, UnknownForm
 from irprune.irreps import BoolMask, IrrepsType
 from irprune.ops import folds
 from irprune.ops.base import Cost, Keep, OpDef, Site, Trait, WeightRows, register_op
@@ -64,11 +64,11 @@ class Linear(OpDef):
     def _module(self, site: Site) -> o3.Linear:
         assert isinstance(site.module, o3.Linear)
         if not site.module.internal_weights or len(site.operands) != 1:
-            raise IrrepsTypeError(
+            raise UnknownForm(
                 f"{site.where}: a Linear with external weights has no OpDef; give it internal ones"
             )
         if site.module.weight.dim() != 1:
-            raise IrrepsTypeError(f"{site.where}: Linear with f_in/f_out has no OpDef")
+            raise UnknownForm(f"{site.where}: Linear with f_in/f_out has no OpDef")
         return site.module
 
     def infer(self, site: Site) -> Any:
@@ -247,6 +247,10 @@ class TorchLinear(OpDef):
     name = "torch-linear"
     row_wise = True
     targets = ("torch.nn.modules.linear.Linear",)
+
+    def expects(self, module: nn.Module) -> tuple[str | None, ...]:
+        assert isinstance(module, nn.Linear)
+        return (f"{module.in_features}x0e",)
 
     def infer(self, site: Site) -> Any:
         assert isinstance(site.module, nn.Linear)

@@ -42,6 +42,10 @@ class FullyConnectedNet(OpDef):
         t = site.expect(0, f"{m.hs[0]}x0e")
         return IrrepsType.scalars(m.hs[-1], t.space)
 
+    def expects(self, module: nn.Module) -> tuple[str | None, ...]:
+        assert isinstance(module, enn.FullyConnectedNet)
+        return (f"{module.hs[0]}x0e",)
+
     def axes(self, site: Site) -> dict[str, int]:
         assert isinstance(site.module, enn.FullyConnectedNet)
         return {f"hidden{i}": h for i, h in enumerate(site.module.hs[1:-1])}

@@ -6,9 +6,11 @@ import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from irprune.errors import UnknownForm
 from irprune.functional import OneHot, first_element
 from irprune.irreps import BoolMask, IrrepsType, Layout, Space
 from irprune.ops.base import Cost, Keep, OpDef, Other, Site, register_op
@@ -50,7 +52,7 @@ class GetAttribute(Unrelated):
 
     def infer(self, site: Site) -> Any:
         if site.node.args[1] == "shape" and site.types:
-            return Other("shape", value=site.types[0])
+            return Other("shape", value=site.types[0], width_of=site.operands[0].name)
         return Other("none", value=str(site.node.args[1]))
 
 
@@ -62,7 +64,7 @@ class Size(Unrelated):
     targets = ("method:size",)
 
     def infer(self, site: Site) -> Any:
-        shape = Other("shape", value=site.types[0])
+        shape = Other("shape", value=site.types[0], width_of=site.operands[0].name)
         args = site.node.args[1:]
         return shape_entry(shape, args[0]) if args else shape
 
@@ -70,12 +72,39 @@ class Size(Unrelated):
 def shape_entry(shape: Other, index: Any) -> Any:
     """The type of ``shape[index]``: the row space for axis 0, the size for the last axis."""
     t = shape.value
-    if not isinstance(t, IrrepsType) or not isinstance(index, int):
-        return Other("const", rows=getattr(t, "rows", None))
+    if not isinstance(t, IrrepsType):
+        return Other("const", rows=getattr(t, "rows", None), width_of=shape.width_of)
+    if not isinstance(index, int):
+        return Other("shape", value=None, width_of=shape.width_of)
     rank = {Layout.ROWS: 1, Layout.MUL_IR: 2, Layout.MUL_X_DIM: 3}[t.layout]
     if index % rank == 0:
         return Other("const", rows=t.space.value)
-    return Other("const", value=t.dim if t.layout is Layout.MUL_IR else None)
+    width = t.dim if t.layout is Layout.MUL_IR else None
+    return Other("const", value=width, width_of=shape.width_of)
+
+
+@register_op
+class Ones(Unrelated):
+    """``x.new_ones(rows, n)``: the same scalars for every row."""
+
+    name = "ones"
+    targets = (torch.ones, "method:new_ones")
+
+    def infer(self, site: Site) -> Any:
+        args = site.node.args[1:] if site.node.op == "call_method" else site.node.args
+        shape = args[0] if len(args) == 1 and isinstance(args[0], (tuple, list)) else args
+        sizes = [t for t in site.types if isinstance(t, Other) and t.kind == "const" and t.rows]
+        if len(shape) != 2 or not isinstance(shape[1], int) or len(sizes) != 1:
+            raise UnknownForm(f"{site.where}: known are ones of shape (rows, n), got {shape}")
+        return IrrepsType.scalars(shape[1], Space(sizes[0].rows or "any"))
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        c.fixed(c.out, "a constant")
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        return np.ones(site.result.n_units, bool)
 
 
 @register_op
@@ -133,8 +162,6 @@ class OneHotOp(OpDef):
     def nonzero(
         self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
     ) -> BoolMask | None:
-        import numpy as np
-
         return np.ones(site.result.n_units, bool)
 
     def cost(self, site: Site, keep: Keep) -> Cost:

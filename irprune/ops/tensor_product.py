@@ -11,7 +11,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from irprune.errors import IrrepsTypeError
+from irprune.errors import UnknownForm
 from irprune.irreps import BoolMask
 from irprune.ops import folds
 from irprune.ops.base import Cost, Keep, OpDef, Site, Trait, WeightRows, register_op
@@ -100,7 +100,7 @@ class TensorProduct(OpDef):
         assert isinstance(m, o3.TensorProduct)
         expected = 2 if m.internal_weights or m.weight_numel == 0 else 3
         if len(site.operands) != expected or (expected == 3 and m.shared_weights):
-            raise IrrepsTypeError(
+            raise UnknownForm(
                 f"{site.where}: a tensor product with {m.weight_numel} weights"
                 f" (internal: {m.internal_weights}, shared: {m.shared_weights}) was called with"
                 f" {len(site.operands)} operands; known are internal weights, or weights per row"

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 from irprune.text.build import listing_of
-from irprune.text.groups import print_groups
+from irprune.text.groups import print_barrier, print_groups
 from irprune.text.listing import Listing
 from irprune.text.parse import parse
 
-__all__ = ["Listing", "listing_of", "parse", "print_groups"]
+__all__ = ["Listing", "listing_of", "parse", "print_barrier", "print_groups"]

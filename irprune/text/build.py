@@ -10,7 +10,7 @@ from torch import fx
 
 from irprune.cost import node_costs
 from irprune.irreps import IrrepsType, Space
-from irprune.ops.base import Cost, Site, op_of_node
+from irprune.ops.base import Cost, Site, op_at
 from irprune.text.listing import (
     AxisLine,
     CostNote,
@@ -67,7 +67,7 @@ def statement_of(site: Site, cost: Cost | None = None) -> Statement:
         target = function_name(node.target)
     op = ""
     if node.op.startswith("call"):
-        known = op_of_node(node, site.module)
+        known = op_at(site)
         op = "barrier" if known is None else known.name
     return Statement(
         name=node.name,

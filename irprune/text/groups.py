@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from irprune.ops.base import Site, qualified
+from irprune.ops.base import Site, op_of_node, qualified
 
 if TYPE_CHECKING:
     from irprune.graph import EquivariantGraph
@@ -27,6 +28,22 @@ def _stub(site: Site) -> str:
         targets = ({key},)"""
 
 
+def _near(source: str) -> str:
+    """A file and line, relative to the current folder where it lies below."""
+    path, _, line = source.rpartition(":")
+    below = os.path.relpath(path)
+    return source if below.startswith("..") else f"{below}:{line}"
+
+
+def print_barrier(site: Site) -> str:
+    """What a barrier is, where the user's code calls it, why it is one, and what would change that."""
+    at = f" at {_near(site.source)}" if site.source else ""
+    op = op_of_node(site.node, site.module)
+    if op is not None:
+        return f"barrier {site.where}{at}: {site.why.removeprefix(site.where + ': ')}"
+    return f"barrier {site.where}{at}: {site.why}; register an op:\n{_stub(site)}"
+
+
 def print_groups(graph: EquivariantGraph) -> str:
     """Coupled groups axis by axis, with the values whose blocks go together; then the frozen."""
     space = graph.blocks
@@ -42,8 +59,5 @@ def print_groups(graph: EquivariantGraph) -> str:
         reasons[reason] += 1
     for reason, n in reasons.items():
         lines.append(f"fixed {n} blocks: {reason}")
-    for name in space.barriers:
-        site = graph.sites[name]
-        lines.append(f"barrier {site.where}: no OpDef; register one:")
-        lines.append(_stub(site))
+    lines += [print_barrier(graph.sites[name]) for name in space.barriers]
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from torch import nn
 from irprune.functional import OneHot
 from irprune.layers.elements import ElementLinear
 from irprune.layers.polynomial import ElementPolynomial
+from irprune.layers.scale import ComponentScale, ComponentShift
 from tests.kernels.specs import polynomial
 from tests.networks import instructions
 
@@ -60,6 +61,13 @@ def filled(module: nn.Module) -> nn.Module:
     for p in module.parameters():
         nn.init.normal_(p)
     return module
+
+
+def stirred(module: nn.Module) -> nn.Module:
+    """A BatchNorm with statistics and weights of its own, in evaluation mode."""
+    nn.init.normal_(module.running_mean)
+    nn.init.uniform_(module.running_var, 0.5, 2.0)
+    return filled(module).eval()
 
 
 def by_element() -> nn.Module:
@@ -131,6 +139,32 @@ CASES: dict[str, Case] = {
         {"x": "edge:1x1o"},
     ),
     "harmonics-even-l": (lambda: o3.SphericalHarmonics([0, 2], False, "norm"), {"x": "edge:1x1o"}),
+    "batch-norm": (
+        lambda: stirred(enn.BatchNorm("2x0e+1x1o+1x0o+3x0e")),
+        {"x": "2x0e+1x1o+1x0o+3x0e"},
+    ),
+    "batch-norm-plain": (lambda: stirred(enn.BatchNorm(A, affine=False)), X),
+    "norm-activation": (
+        lambda: filled(enn.NormActivation(A, torch.sigmoid, bias=True)),
+        X,
+    ),
+    "norms": (lambda: o3.Norm(A), X),
+    "norms-squared": (lambda: o3.Norm("2x1o+1x0e+2x1o", squared=True), {"x": "2x1o+1x0e+2x1o"}),
+    "dropout": (lambda: enn.Dropout(A, 0.5).eval(), X),
+    "identity": (lambda: enn.Identity(A, A), X),
+    "layer-norm": (lambda: filled(nn.LayerNorm(5)), {"x": "5x0e"}),
+    "component-scale": (
+        lambda: ComponentScale(
+            torch.tensor([0.5, 2.0, 0.0]).repeat_interleave(torch.tensor([1, 1, 3]))
+        ),
+        {"x": "2x0e+1x1o"},
+    ),
+    "component-scale-trained": (
+        lambda: ComponentScale(nn.Parameter(torch.randn(4))),
+        {"x": "4x0e"},
+    ),
+    "component-shift": (lambda: ComponentShift(nn.Parameter(torch.randn(4))), {"x": "4x0e"}),
+    "embedding": (lambda: nn.Embedding(9, 4), {"x": "index"}),
     "one-hot": (lambda: OneHot(4), {"x": "index"}),
     "element-linear": (by_element, {"x": "3x0e+2x1o", "y": "index"}),
     "element-polynomial": (by_polynomial, {"x": "3x0e+3x1o", "y": "index"}),
