@@ -31,7 +31,7 @@ class Processes:
         """Replaces each tensor by its sum over the processes, with one message per dtype."""
         if self.world == 1:
             return
-        for dtype in {t.dtype for t in tensors}:
+        for dtype in dict.fromkeys(t.dtype for t in tensors):  # the same order in all processes
             same = [t for t in tensors if t.dtype == dtype]
             flat = torch.cat([t.reshape(-1) for t in same])
             dist.all_reduce(flat)

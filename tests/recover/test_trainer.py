@@ -15,6 +15,7 @@ from irprune.evaluate.metrics import compare_potentials
 from irprune.evaluate.potential import Potential
 from irprune.recover.average import Average
 from irprune.recover.holdout import held_out
+from irprune.recover.parallel import Processes
 from irprune.recover.runfolder import RunFolder
 from irprune.recover.schedule import chosen
 from irprune.recover.settings import Settings
@@ -374,3 +375,14 @@ def test_tensorboard_gets_the_numbers(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     distill(student(), Toy(), TOY, FRAMES, run=RunFolder(tmp_path, tensorboard=True), steps=2)
     assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_processes_add_up_dtypes_in_the_order_of_the_tensors(monkeypatch) -> None:
+    """Order in a set follows addresses, and those differ between processes: sums would be mixed."""
+    sent: list[torch.dtype] = []
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda t: sent.append(t.dtype))
+    dtypes = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.int32]
+    for order in (dtypes, dtypes[::-1], dtypes[3:] + dtypes[:3]):
+        sent.clear()
+        Processes(0, 2).add_up([torch.zeros(2, dtype=d) for d in order for _ in range(2)])
+        assert sent == order
