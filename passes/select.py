@@ -52,7 +52,7 @@ class Select(Pass):
     atoms: int = 64
     """latency: atoms of the structure, at least."""
     rounds: int = 9
-    """latency: calls of each model; twice as many to confirm."""
+    """latency: calls of each model at least; twice as many to confirm."""
 
     name: ClassVar[str] = "select"
     summary: ClassVar[str] = "choose the blocks to keep: keep=, to=, params=, flops= or latency="

@@ -24,6 +24,8 @@ from irprune.slicing import slice_graph
 
 CANDIDATES = 8
 """Structures to time at most."""
+LONGEST = 8
+"""Times the rounds that were asked for, at most, where the machine is noisy."""
 FINE = 0.01
 """How close the size of a candidate comes to what is predicted, relative."""
 
@@ -60,6 +62,12 @@ class Timed:
             return self.ratios[0], self.ratios[0]
         q1, _, q3 = statistics.quantiles(self.ratios, n=4, method="inclusive")
         return q1, q3
+
+    @property
+    def error(self) -> float:
+        """Standard error of the median, from the quartiles of a normal distribution."""
+        low, high = self.quartiles
+        return 0.93 * (high - low) / len(self.ratios) ** 0.5
 
     def __str__(self) -> str:
         low, high = self.quartiles
@@ -166,11 +174,23 @@ class LatencySearch:
         if found not in self.sliced:
             keep = self.sizes.mask(found.steps)
             self.sliced[found] = slice_graph(self.graph.replace(keep=keep))
-        pairs = self.stopwatch(self.original, self.sliced[found], rounds or self.rounds)
         flops = self.sliced[found].stats().flops_per_atom / self.original.stats().flops_per_atom
-        made = Timed(found, found.value / self.total, flops, tuple(b / a for a, b in pairs))
+        rounds = rounds or self.rounds
+        ratios: tuple[float, ...] = ()
+        for _ in range(LONGEST):
+            pairs = self.stopwatch(self.original, self.sliced[found], rounds)
+            ratios += tuple(b / a for a, b in pairs)
+            made = Timed(found, found.value / self.total, flops, ratios)
+            if self._clear(made):
+                break
         self.timed.append(made)
         return made
+
+    def _clear(self, timed: Timed) -> bool:
+        """Whether more rounds would change nothing: the ratio is known well, or is far off."""
+        tolerance = TOLERANCE * self.goal
+        far = abs(timed.ratio - self.goal) > tolerance + 3 * timed.error
+        return far or timed.error <= 0.5 * tolerance
 
     def _none_close(self, least: Found) -> str:
         below = [t for t in self.timed if t.ratio <= self.goal]

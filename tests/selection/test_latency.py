@@ -131,6 +131,21 @@ def test_quartiles_and_the_same_choice_for_the_same_times(graph):
     assert abs(median - 0.6) <= 0.02 * 0.6
 
 
+def test_more_rounds_where_the_times_are_noisy(graph):
+    """Until the median is known to half of the tolerance; what is far off is not timed for longer."""
+    clock = Clock(LAWS["overhead"], noise=0.04)
+    _, report = solve(graph, clock, rounds=4)
+    rounds = {}
+    for share, n in clock.calls:
+        rounds[share] = rounds.get(share, 0) + n
+    first, last = clock.calls[0][0], clock.calls[-1][0]
+    assert rounds[first] <= 8, "0.72 is not 0.6"
+    assert rounds[last] > 12
+    q1, q3 = report["q1"], report["q3"]
+    assert 0.93 * (q3 - q1) / len(report["ratios"]) ** 0.5 <= 0.5 * 0.02 * 0.6
+    assert abs(LAWS["overhead"](last) - 0.6) <= 0.04 * 0.6
+
+
 def test_a_confirmation_that_fails_is_not_accepted(graph):
     """The first time that a structure is timed says 0.6 whatever it is."""
 
