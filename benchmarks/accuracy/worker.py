@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy import cost
-from benchmarks.accuracy.config import Arm, Experiment, read
+from benchmarks.accuracy.config import Arm, Experiment, asked, read
 from benchmarks.accuracy.datasets import Parts, parts, shifted
 from benchmarks.files import read_json, write_json
 from benchmarks.problems import MODELS
@@ -25,12 +25,8 @@ def structure(experiment: Experiment, arm: Arm, seed: int, found: Parts) -> tupl
     original = irprune.load(MODELS[name].location(), trust=True)
     if arm.start == "full":
         return original, original, 0.0
-    spent = 0.0
     chosen = irprune.run(arm.prune, original, found.train, seed=seed)
-    if "energy-force" in arm.prune or "taylor" in arm.prune:
-        used = found.train[:24]  # what score takes at most
-        atoms = sum(len(a) for a in used)
-        spent = cost.scoring(original.stats().flops_per_atom, atoms)
+    spent = cost.choosing(arm.prune, original.stats().flops_per_atom, [len(a) for a in found.train])
     if arm.start == "scratch":
         return original, fresh(chosen, seed), 0.0
     return original, chosen, spent
@@ -73,6 +69,7 @@ def run(job: Mapping[str, Any]) -> None:
         "seed": seed,
         "steps": steps,
         "lr": job["lr"],
+        "asked": asked(experiment, arm),
         "params": stats.params,
         "flops_per_atom": stats.flops_per_atom,
         "irreps": graph.irreps_per_layer(),
