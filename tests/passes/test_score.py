@@ -292,9 +292,12 @@ def test_scores_on_a_gpu_are_those_on_the_cpu(graph, by):
 class Torn(Measure):
     """Not a number for structures with atoms on top of each other."""
 
+    def __init__(self, n):
+        self.n = n
+
     def of(self, structure, generator):
         lengths = structure.call[0].norm(dim=1)
-        return torch.ones(3, dtype=torch.float64) * (lengths / lengths).prod()
+        return torch.ones(self.n, dtype=torch.float64) * (lengths / lengths).prod()
 
 
 def test_a_structure_without_finite_scores_is_named(graph):
@@ -302,7 +305,7 @@ def test_a_structure_without_finite_scores_is_named(graph):
     frames = toy.frames(3)
     frames[1].positions[1] = frames[1].positions[0]
     with pytest.raises(DataError) as caught:
-        accumulate(Torn(), graph, frames)
+        accumulate(Torn(graph.blocks.n_classes), graph, frames)
     assert str(caught.value) == (
         "score: frame 1 (CHO) gives scores that are not finite; are atoms on top of each other?"
         " Remove it"
