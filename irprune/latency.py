@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from irprune.cost import node_costs
-from irprune.irreps import IrrepsType, Space
+from irprune.irreps import BoolMask, IrrepsType, Space
 
 if TYPE_CHECKING:
     from irprune.graph import EquivariantGraph
@@ -25,7 +25,13 @@ class Limits(Protocol):
         """Seconds below which a kernel of these FLOPs and bytes cannot come."""
 
 
-def estimate(graph: EquivariantGraph, atoms: int, edges: int, peaks: Limits) -> float:
+def estimate(
+    graph: EquivariantGraph,
+    atoms: int,
+    edges: int,
+    peaks: Limits,
+    elements: BoolMask | None = None,
+) -> float:
     """Seconds of one call for energy, forces and stress, neighbour list left out.
 
     Args:
@@ -33,8 +39,10 @@ def estimate(graph: EquivariantGraph, atoms: int, edges: int, peaks: Limits) -> 
         atoms: of the structure.
         edges: of its neighbour list, both directions.
         peaks: of the machine, such as ``irprune.profile.peaks.measure`` gives.
+        elements: an element mask: the time of the graph that is left when it is sliced; None takes
+            the graph as it is.
     """
-    costs = node_costs(graph)
+    costs = node_costs(graph, elements)
     item = next((p.dtype.itemsize for p in graph.gm.parameters() if p.is_floating_point()), 4)
     moving, total = _moving(graph), 0.0
 
@@ -43,15 +51,20 @@ def estimate(graph: EquivariantGraph, atoms: int, edges: int, peaks: Limits) -> 
             space or Space.GRAPH, 1.0
         )
 
-    def size(t: object) -> float:
-        return rows(t.space) * t.dim if isinstance(t, IrrepsType) else 0.0
+    def size(t: object, kept: BoolMask | None) -> float:
+        if not isinstance(t, IrrepsType):
+            return 0.0
+        return rows(t.space) * (t.dim if kept is None else int(t.components(kept).sum()))
 
     for name, site in graph.sites.items():
         if not site.node.op.startswith("call"):
             continue
         cost = costs[name]
         space = cost.space or (site.out.space if isinstance(site.out, IrrepsType) else None)
-        numbers = size(site.out) + sum(size(t) for t in site.types) + cost.params
+        keep = None if elements is None else graph.blocks.keep_at(site, elements)
+        read = [None] * len(site.types) if keep is None else keep.operands
+        numbers = size(site.out, None if keep is None else keep.out) + cost.params
+        numbers += sum(size(t, k) for t, k in zip(site.types, read, strict=True))
         passes = 1 + sum(o.name in moving for o in site.operands)
         total += passes * peaks.least(cost.flops * rows(space), item * numbers)
     return total

@@ -49,7 +49,7 @@ class DropLayers(Pass):
         if self.count < 1 or self.structures < 1:
             what = "count" if self.count < 1 else "structures"
             raise UsageError(f"drop-layers: {what} must be 1 or more, got {getattr(self, what)}")
-        frames = list(context.frames or ())[: self.structures]
+        frames = list((context.frames or ())[: self.structures])
         frames = frames or generated_frames(graph, self.structures, context.seed)
         dropped: list[int] = []
         measured = context.results.setdefault("layers", [])

@@ -23,7 +23,7 @@ class Recover(Settings, Pass):
     """
 
     structures: int = 128
-    """Structures to train on; generated where no data are given."""
+    """Structures to generate where no data are given; of given data all are used."""
 
     name: ClassVar[str] = "recover"
     summary: ClassVar[str] = "train the pruned weights to the original's energies and forces"
@@ -43,7 +43,7 @@ class Recover(Settings, Pass):
                 "recover distils from the model before pruning: it needs an interatomic potential"
                 " and a slice before it"
             )
-        frames = list(context.frames or ())[: self.structures]
+        frames = context.frames
         if not frames:
             from irprune.data.generate import generate
 

@@ -87,7 +87,7 @@ class Score(Pass):
             )
         if self.structures < 1:
             raise UsageError(f"score: structures must be 1 or more, got {self.structures}")
-        frames = list(context.frames or ())[: self.structures]
+        frames = list((context.frames or ())[: self.structures])
         if not frames and criterion.labels:
             raise UsageError(
                 f"score{{by={self.by}}} needs labelled structures, and none were given: give them"

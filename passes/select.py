@@ -52,7 +52,7 @@ class Select(Pass):
     atoms: int = 64
     """latency: atoms of the structure, at least."""
     rounds: int = 9
-    """latency: calls of each model; twice as many to confirm."""
+    """latency: calls of each model at least; twice as many to confirm."""
 
     name: ClassVar[str] = "select"
     summary: ClassVar[str] = "choose the blocks to keep: keep=, to=, params=, flops= or latency="
@@ -71,17 +71,28 @@ class Select(Pass):
         from irprune.targets import legal_for
 
         legal = legal_for(graph, context.target)
-        mask = self._chosen(graph, legal, context)
-        if self.edge_lmax is not None:
-            from irprune.selection import cut_orders
+        cut = self._cut(graph, legal)
+        mask = self._chosen(graph, legal, context, cut)
+        return graph.replace(keep=graph.blocks.without(~mask | cut) if cut.any() else mask)
 
-            if self.edge_lmax < 0:
-                raise UsageError(f"select: edge-lmax must be 0 or more, got {self.edge_lmax}")
-            mask = graph.blocks.without(~mask | cut_orders(graph, legal, self.edge_lmax))
-        return graph.replace(keep=mask)
+    def _cut(self, graph: EquivariantGraph, legal: Legal | None) -> NDArray[np.bool_]:
+        """Classes that ``edge_lmax`` takes away, whatever else is chosen."""
+        import numpy as np
+
+        from irprune.selection import cut_orders
+
+        if self.edge_lmax is None:
+            return np.zeros(graph.blocks.n_classes, bool)
+        if self.edge_lmax < 0:
+            raise UsageError(f"select: edge-lmax must be 0 or more, got {self.edge_lmax}")
+        return cut_orders(graph, legal, self.edge_lmax)
 
     def _chosen(
-        self, graph: EquivariantGraph, legal: Legal | None, context: PassContext
+        self,
+        graph: EquivariantGraph,
+        legal: Legal | None,
+        context: PassContext,
+        cut: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
         import numpy as np
 
@@ -113,6 +124,8 @@ class Select(Pass):
             bounds.check_orders(graph.axes())
         pools = selection.Pools.of(graph, scores, legal, self.axes, self.protect)
         order = pools.removal_order(bounds, self.scope)
+        if cut.any():  # budgets are met by what is left without these orders
+            order = [selection.orders_off(cut), *order]
         steps = self._steps(graph, pools, order, context)
         mask = selection.kept_after(graph, steps)
         selection.check_kept(graph, mask, pools, bounds)
@@ -127,8 +140,9 @@ class Select(Pass):
         if self.keep is not None:
             if not 0 < self.keep <= 1:
                 raise UsageError(f"select: keep must be a fraction in (0, 1], got {self.keep:g}")
-            now, then = graph.stats().blocks, self._original(graph, context).stats().blocks
-            return selection.choose_fraction(order, pools, min(1.0, self.keep * then / now))
+            whole = self._pools(self._original(graph, context), context)
+            share = self.keep * whole.weight / pools.weight
+            return selection.choose_fraction(order, pools, min(1.0, share))
         if self.latency is not None:
             return self._timed(graph, order, context)
         before = self._original(graph, context).stats()
@@ -141,6 +155,17 @@ class Select(Pass):
             graph, order, lambda s: s.flops_per_atom, goal, "FLOPs per atom"
         )
 
+    def _pools(self, graph: EquivariantGraph, context: PassContext) -> Pools:
+        """What may go from a graph, whatever its scores."""
+        import numpy as np
+
+        from irprune.scores import Scores
+        from irprune.selection import Pools
+        from irprune.targets import legal_for
+
+        blank = Scores(np.zeros(graph.blocks.n_classes), "none")
+        return Pools.of(graph, blank, legal_for(graph, context.target), self.axes, self.protect)
+
     def _original(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
         """The graph that shares are shares of."""
         if self.of_original and context.teacher is not None:
@@ -152,18 +177,18 @@ class Select(Pass):
         self, graph: EquivariantGraph, order: Sequence[Step], context: PassContext
     ) -> list[Step]:
         """The steps after which the model takes the time asked for; says so in the results."""
-        from irprune.selection.latency import LatencySearch, report
+        from irprune.selection.latency import LatencySearch, flops_of, report
         from irprune.selection.stopwatch import PairedStopwatch, structure_for
 
         for option in ("rounds", "atoms"):
             if getattr(self, option) < 1:
                 raise UsageError(f"select: {option} must be 1 or more, got {getattr(self, option)}")
         goal = percent(str(self.latency), "latency")
-        stopwatch, how = context.stopwatch, {}
+        stopwatch, size, how = context.stopwatch, flops_of, {}
         if stopwatch is None:
             atoms = structure_for(graph, context.frames, self.atoms)
-            stopwatch = PairedStopwatch(atoms, self.optimized)
-            how = stopwatch.to_json()
+            own = PairedStopwatch(atoms, self.optimized)
+            stopwatch, size, how = own, own.predicted, own.to_json()
         search = LatencySearch(
             graph,
             order,
@@ -172,6 +197,7 @@ class Select(Pass):
             self.rounds,
             self._original(graph, context),
             context.progress,
+            size=size,
         )
         chosen = search.find()
         measured = context.results.setdefault("latency", [])
@@ -183,7 +209,13 @@ class Select(Pass):
         Raises:
             UsageError: an option that a structure leaves nothing to decide for.
         """
-        given = {"minimum": self.minimum != 1, "align": self.align != 1, "protect": self.protect}
+        given = {
+            "minimum": self.minimum != 1,
+            "align": self.align != 1,
+            "protect": self.protect,
+            "axes": self.axes != ("channel",),
+            "scope": self.scope != "global",
+        }
         if any(given.values()):
             names = " and ".join(n for n, on in given.items() if on)
             raise UsageError(

@@ -94,10 +94,15 @@ def test_an_element_weighs_structures_by_its_share_of_the_atoms(graph):
 # ---- stability
 
 
-def test_halves_are_the_even_and_the_odd_structures(graph):
+def halves_of(all_frames, seed=0):
+    weights = memberships(all_frames, seed)
+    return [[a for a, w in zip(all_frames, weights[:, row], strict=True) if w] for row in (1, 2)]
+
+
+def test_halves_are_scored_by_themselves(graph):
     all_frames = frames()
     detail = scored(graph, all_frames).detail
-    even, odd = (scored(graph, all_frames[i::2]).values for i in (0, 1))
+    even, odd = (scored(graph, half).values for half in halves_of(all_frames))
     axis = next(a for a in graph.axes() if a.kind == "radial")
     a, b = (np.argsort(np.argsort(v[list(axis.groups)])) for v in (even, odd))
     n = len(a)
@@ -107,6 +112,19 @@ def test_halves_are_the_even_and_the_odd_structures(graph):
     overall = importance.rank_correlation(even[groups], odd[groups])
     assert detail["stability"]["overall"] == pytest.approx(overall, abs=1e-12)
     assert -1 <= overall < 1
+
+
+def test_halves_share_what_takes_turns_in_a_file():
+    """Generated kinds take turns: halves by even and odd number would have no kind in common."""
+    kinds = [Atoms("H"), Atoms("O")] * 12
+    shared = 0
+    for seed in range(5):
+        first, second = halves_of(kinds, seed)
+        assert len(first) == len(second) == 12
+        assert sorted(map(id, (*first, *second))) == sorted(map(id, kinds))
+        shared += all(len({str(a.symbols) for a in half}) == 2 for half in (first, second))
+    assert shared == 5
+    assert [len(h) for h in halves_of(kinds[:3])] == [2, 1]
 
 
 def test_equal_halves_rank_alike(graph):
@@ -139,11 +157,13 @@ def test_one_structure_has_no_halves(graph):
 
 
 def test_memberships():
-    found = memberships([Atoms("OHH"), Atoms("HH"), Atoms("O")])
-    assert found.tolist() == [
-        [1, 1, 0, pytest.approx(2 / 3), pytest.approx(1 / 3)],
-        [1, 0, 1, 1, 0],
-        [1, 1, 0, 0, 1],
+    found = memberships([Atoms("OHH"), Atoms("HH"), Atoms("O")], seed=0)
+    assert found[:, 0].tolist() == [1, 1, 1]
+    assert found[:, 1:3].sum(dim=1).tolist() == [1, 1, 1]
+    assert found[:, 3:].tolist() == [
+        [pytest.approx(2 / 3), pytest.approx(1 / 3)],
+        [1, 0],
+        [0, 1],
     ]
 
 

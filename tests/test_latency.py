@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 import irprune
+from irprune.dead import eliminate_dead
 from irprune.latency import estimate
 from tests.passes.test_exact import EVERYTHING, graph
 
@@ -50,3 +52,16 @@ def test_an_optimized_graph_costs_less():
     fast = irprune.run(EVERYTHING, model)
     for kind in (Counting(True), Counting(False)):
         assert estimate(fast, 10, 70, kind) < estimate(model, 10, 70, kind)
+
+
+@pytest.mark.parametrize("bytes_", [True, False])
+def test_a_mask_costs_what_the_sliced_graph_costs(bytes_):
+    model = irprune.run("score{by=random},select{keep=0.5,axes=[channel,radial]}", graph())
+    small = irprune.run("slice", model)
+    alive = eliminate_dead(model, model.keep)
+    kind = Counting(bytes_)
+    masked = estimate(model, 10, 70, kind, model.blocks.elements(alive))
+    assert masked == pytest.approx(estimate(small, 10, 70, kind), rel=0.02)
+    assert masked < 0.8 * estimate(model, 10, 70, kind)
+    everything = np.ones(model.blocks.n, bool)
+    assert estimate(model, 10, 70, kind, everything) == estimate(model, 10, 70, kind)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,14 @@ class Experiment:
     seeds: tuple[int, ...] = (0, 1, 2)
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Of recover, for all arms."""
+
+
+def asked(experiment: Experiment, arm: Arm) -> str:
+    """Short hash of all that decides what a part of this arm is, but for steps, seed and rate."""
+    own = {k: v for k, v in asdict(arm).items() if k not in ("name", "lr", "steps", "settings")}
+    settings = {**experiment.settings, **arm.settings}
+    text = json.dumps([experiment.model, asdict(experiment.data), own, settings], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def read(path: Path) -> Experiment:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.accuracy.config import Arm, Experiment, read
+from benchmarks.accuracy.config import Arm, Experiment, asked, read
 from benchmarks.accuracy.report import plot, table
 from benchmarks.files import read_json, write_json
 from benchmarks.problems import ROOT
@@ -37,6 +37,7 @@ def jobs_of(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What tunes learning rates, and what is measured with the rates that are known by now."""
     tune, rest = [], []
+    check_parts(experiment, folder)
     for arm in experiment.arms:
         budgets = arm.budgets(experiment.steps)
         first = (min(budgets), experiment.seeds[0])
@@ -55,6 +56,25 @@ def jobs_of(
             for seed in seeds:
                 rest.append(_job(arm, steps, seed, best, part(folder, arm, steps, seed, best)))
     return tune, rest
+
+
+def check_parts(experiment: Experiment, folder: Path) -> None:
+    """Refuses a folder with parts that another version of the experiment measured.
+
+    Raises:
+        SystemExit: names the parts.
+    """
+    now = {arm.name: asked(experiment, arm) for arm in experiment.arms}
+    other = []
+    for path in sorted(folder.glob("*.json")):
+        found = read_json(path) or {}
+        if found.get("asked") not in (None, now.get(found.get("arm"))):
+            other.append(path.name)
+    if other:
+        raise SystemExit(
+            f"{folder} has parts of another version of {experiment.name}: {', '.join(other)};"
+            " delete them with their run folders, or give another folder"
+        )
 
 
 def _job(arm: Arm, steps: int, seed: int, lr: float, path: Path) -> dict[str, Any]:

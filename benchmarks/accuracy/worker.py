@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy import cost
-from benchmarks.accuracy.config import Arm, Experiment, read
+from benchmarks.accuracy.config import Arm, Experiment, asked, read
 from benchmarks.accuracy.datasets import Parts, moved_by, parts, shifted, shifts, told_by
 from benchmarks.files import read_json, write_json
 from benchmarks.problems import MODELS
@@ -28,10 +28,8 @@ def structure(config: Path, arm: Arm, seed: int) -> tuple[Any, Any, float]:
     graph = chosen(config, name, arm.prune, seed)
     if arm.start == "scratch":
         return original, fresh(graph, seed), 0.0
-    spent = 0.0
-    if "energy-force" in arm.prune or "taylor" in arm.prune:
-        atoms = sum(len(a) for a in data(config, seed)[0].train[:24])  # what score takes at most
-        spent = cost.scoring(original.stats().flops_per_atom, atoms)
+    sizes = [len(a) for a in data(config, seed)[0].train]
+    spent = cost.choosing(arm.prune, original.stats().flops_per_atom, sizes)
     return original, graph, spent
 
 
@@ -100,6 +98,7 @@ def run(job: Mapping[str, Any]) -> None:
         "seed": seed,
         "steps": steps,
         "lr": job["lr"],
+        "asked": asked(experiment, arm),
         "params": stats.params,
         "flops_per_atom": stats.flops_per_atom,
         "irreps": graph.irreps_per_layer(),

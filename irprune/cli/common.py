@@ -213,15 +213,19 @@ keys_option = click.option(
 
 
 def existing_file(path: str | None, what: str) -> Path | None:
-    """A path that must be a readable file.
+    """A path that must be a readable file, or a folder of databases, which is read as one file.
 
     Raises:
-        UsageError: it is not there, or is a folder.
+        UsageError: it is not there, or is another folder.
     """
     if path is None:
         return None
     found = Path(path)
     if found.is_dir():
+        from irprune.data.database import is_database
+
+        if is_database(found):
+            return found
         raise UsageError(f"{what} {path} is a folder; name a file")
     if not found.exists():
         raise UsageError(f"{what} {path} does not exist")

@@ -36,14 +36,20 @@ def command(
 ) -> int:
     """Write structures without labels to OUT: for score, recover --teacher, evaluate --reference."""
     from ase.io import write
+    from ase.io.formats import filetype, ioformats
 
     from irprune import api
     from irprune.atomistic import numbers_of
     from irprune.data.generate import generate
     from irprune.data.melts import melts
-    from irprune.files import check_writable
+    from irprune.files import atomic_path, check_writable
 
     path = check_writable(Path(output))
+    kind = ioformats.get(filetype(str(path), read=False))
+    if kind is None or not kind.can_write:
+        raise UsageError(
+            f"ASE knows no format for {path.name}; name a file that ends in .extxyz, .xyz or .db"
+        )
     graph = session.load(model)
     if graph.atomistic is None:
         raise UsageError(f"{model} is no interatomic potential: it has no elements")
@@ -74,7 +80,8 @@ def command(
                 max_atoms=max_atoms,
                 progress=lambda done, total: progress("melts", done, total),
             )
-    write(path, made)
+    with atomic_path(path) as temporary:
+        write(temporary, made)
     counts = {k: wanted.count(k) for k in dict.fromkeys(names)}
     payload = {"model": model, "output": str(path), "structures": len(made), "kinds": counts}
     session.emit(payload)

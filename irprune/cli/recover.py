@@ -12,7 +12,7 @@ from irprune.cli.common import Session, common_options, existing_file, exit_code
 from irprune.cli.job import TARGETS
 from irprune.cli.results import checks_json, sizes
 from irprune.cli.settings import field_options
-from irprune.errors import UsageError
+from irprune.errors import DataError, UsageError
 from irprune.recover.settings import Settings
 
 
@@ -71,6 +71,10 @@ def command(
     settings.check()
     if run_dir is None and (resume or tensorboard):
         raise UsageError("--resume and --tensorboard need --run-dir DIR")
+    if valid_data is not None and settings.valid:
+        raise UsageError("give --valid-data FILE or --valid SHARE, not both")
+    if settings.group is not None and not settings.valid:
+        raise UsageError("--group says what --valid holds out together; give --valid SHARE")
     for path, what in ((data, "the data file"), (valid_data, "the file of held-out structures")):
         existing_file(path, what)
     out = check_writable(Path(output)) if output else None
@@ -79,7 +83,10 @@ def command(
     if graph.atomistic is None:
         raise UsageError(f"{student} is no interatomic potential: it has no cutoff and no elements")
     frames = _structures(session, graph, wise is not None, data, keys, structures)
-    valid = None if valid_data is None else session.frames(valid_data, graph.atomistic, keys=keys)
+    valid = None
+    if valid_data is not None:
+        valid = session.frames(valid_data, graph.atomistic, keys=keys)
+        _check_apart(frames, valid, valid_data)
     before = graph.stats()
     if scratch:
         graph = fresh(graph, session.seed)
@@ -138,6 +145,21 @@ def _structures(
     from irprune.data.generate import generate
 
     return generate(graph.atomistic, number, session.seed + 1, max_atoms=16)
+
+
+def _check_apart(frames: Sequence[Any], valid: Sequence[Any], name: str) -> None:
+    """
+    Raises:
+        DataError: structures that are both learned from and held out.
+    """
+    from irprune.recover.fingerprint import shared
+
+    both = shared(frames, valid)
+    if both:
+        raise DataError(
+            f"{len(both)} of {len(valid)} structures of {name} are among those to learn from (the"
+            f" first is number {both[0]}), so errors on them say nothing; hold out others"
+        )
 
 
 def _print(session: Session, payload: dict[str, Any]) -> None:

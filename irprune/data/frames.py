@@ -7,7 +7,7 @@ import gzip
 import lzma
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,8 @@ from irprune.data.database import Rows, is_database
 from irprune.errors import DataError
 
 Floats = NDArray[np.float64]
+Place = tuple[str, Mapping[str, Any]]
+"""Where labels are: a name, and what is there by key."""
 
 LABELS = ("energy", "forces", "stress")
 _OPENERS: Mapping[str, Callable[[Path], Any]] = {
@@ -36,7 +38,10 @@ _PREFIXES = ("REF_", "ref_", "dft_", "DFT_")
 _ENERGY = tuple(f"{p}energy" for p in _PREFIXES)
 _FORCES = tuple(f"{p}{k}" for p in _PREFIXES for k in ("forces", "force"))
 _STRESS = tuple(f"{p}stress" for p in _PREFIXES)
-_VIRIAL = tuple(f"{p}{k}" for p in ("", *_PREFIXES) for k in ("virial", "virials"))
+_VIRIALS = ("virial", "virials")
+_REFERENCE_VIRIALS = tuple(f"{p}{k}" for p in _PREFIXES for k in _VIRIALS)
+REFERENCE_STRESSES = (*_STRESS, *_REFERENCE_VIRIALS)
+"""Keys of info that name the reference for the stress, in the order in which they are looked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,37 +131,50 @@ def _rows(path: Path, index: str | int) -> Sequence[Atoms]:
 def labels_of(atoms: Atoms) -> Labels:
     """Energy, forces and stress of a structure, from the first place that has them.
 
-    Keys that name a reference (``REF_energy``, ``dft_forces``, …) come first, then results of an
-    attached calculator (where ASE puts ``energy``, ``forces``, ``stress`` of extended XYZ), then
-    plain keys of ``info`` and ``arrays``. Stress may be Voigt [6] (xx yy zz yz xz xy), [9] or
-    [3, 3]; a virial W = −V σ is converted.
+    Keys that name a reference (``REF_energy``, ``dft_forces``, ``REF_virial``, …) come first, then
+    results of an attached calculator (where ASE puts ``energy``, ``forces``, ``stress`` of extended
+    XYZ), then plain keys of ``info`` and ``arrays``. Stress may be Voigt [6] (xx yy zz yz xz xy), [9]
+    or [3, 3]; a virial W = −V σ is converted.
 
     Raises:
         DataError: a label of another shape, or a virial of a structure without volume.
     """
     results = dict(getattr(atoms.calc, "results", None) or {})
+    info, arrays = ("info", atoms.info), ("arrays", atoms.arrays)
+    made = ("calculator", results)
     source: dict[str, str] = {}
 
-    def first(name: str, keys: tuple[str, ...], store: Mapping[str, Any], where: str) -> Any:
-        places = (
-            *((f"{where} {k}", store, k) for k in keys),
-            ("calculator", results, name),
-            (f"{where} {name}", store, name),
-        )
-        for place, values, key in places:
-            if values.get(key) is not None:
-                source[name] = place
-                return values[key]
-        return None
+    def first(name: str, places: Iterable[tuple[Place, str]]) -> tuple[str, Any]:
+        for (where, store), key in places:
+            if store.get(key) is not None:
+                source[name] = where if where == "calculator" else f"{where} {key}"
+                return key, store[key]
+        return "", None
 
-    energy = first("energy", _ENERGY, atoms.info, "info")
-    forces = first("forces", _FORCES, atoms.arrays, "arrays")
-    stress = first("stress", _STRESS, atoms.info, "info")
+    _, energy = first("energy", (*((info, k) for k in _ENERGY), (made, "energy"), (info, "energy")))
+    _, forces = first(
+        "forces",
+        (
+            *((place, k) for place in (arrays, info) for k in _FORCES),  # databases have no arrays
+            (made, "forces"),
+            *((place, k) for place in (arrays, info) for k in ("forces", "force")),
+        ),
+    )
+    key, stress = first(
+        "stress",
+        (
+            *((info, k) for k in REFERENCE_STRESSES),
+            *((made, "stress"), (info, "stress")),
+            *((info, k) for k in _VIRIALS),
+        ),
+    )
     if forces is not None:
         forces = _numbers("forces", forces)
         if forces.shape != (len(atoms), 3):
             raise _shape_error("forces", forces, f"[{len(atoms)}, 3]")
-    stress = _tensor("stress", stress) if stress is not None else _virial(atoms, source)
+    if stress is not None:
+        is_virial = key in (*_VIRIALS, *_REFERENCE_VIRIALS)
+        stress = _from_virial(atoms, key, stress) if is_virial else _tensor("stress", stress)
     if energy is not None:
         value = _numbers("energy", energy)
         if value.size != 1:
@@ -218,16 +236,13 @@ def _values(atoms: Atoms, labels: Labels) -> Iterator[tuple[str, Any]]:
             yield name, getattr(labels, name)
 
 
-def _virial(atoms: Atoms, source: dict[str, str]) -> Floats | None:
-    for key in _VIRIAL:
-        if atoms.info.get(key) is not None:
-            virial = _tensor(key, atoms.info[key])
-            if atoms.cell.rank < 3:
-                raise DataError(f"the label {key} needs a cell with a volume; remove it or set one")
-            source["stress"] = f"info {key}"
-            stress: Floats = -virial / atoms.cell.volume
-            return stress
-    return None
+def _from_virial(atoms: Atoms, key: str, value: Any) -> Floats:
+    """σ = −W / V, [3, 3]."""
+    virial = _tensor(key, value)
+    if atoms.cell.rank < 3:
+        raise DataError(f"the label {key} needs a cell with a volume; remove it or set one")
+    stress: Floats = -virial / atoms.cell.volume
+    return stress
 
 
 def _tensor(name: str, value: Any) -> Floats:

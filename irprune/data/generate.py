@@ -122,7 +122,7 @@ def _primitive(numbers: Sequence[int], max_atoms: int, rng: np.random.Generator)
     atoms.set_cell(np.array(atoms.cell) * max(1.0, 0.95 / closeness(atoms)), scale_atoms=True)
     atoms.set_cell(np.array(atoms.cell) * rng.uniform(0.94, 1.12), scale_atoms=True)
     if len(atoms) > max_atoms:
-        return _primitive(numbers[:1], max_atoms, rng) if max_atoms > 1 else atoms
+        return _primitive([int(rng.choice(np.array(numbers)))], max_atoms, rng)
     atoms.info["prototype"] = prototype.name
     return atoms
 

@@ -80,7 +80,11 @@ def _melted(
             friction=FRICTION / units.fs,
             rng=noise,
         )
-        dynamics.run(steps)
+        try:
+            dynamics.run(steps)
+        except DataError:  # no neighbours can be found of atoms that are nowhere
+            if np.isfinite(atoms.positions).all():
+                raise
         atoms.calc = None
         sane = np.isfinite(atoms.positions).all() and np.abs(atoms.positions).max() < 1e3
         if sane and closeness(atoms) >= CLOSEST:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import overload
 
+import numpy as np
 from ase import Atoms
 
+from irprune.data.frames import REFERENCE_STRESSES
 from irprune.errors import DataError, UsageError
 
 KEYS = {"energy": "info", "forces": "arrays", "stress": "info", "virial": "info"}
@@ -36,7 +38,11 @@ class View(Sequence[Atoms]):
 
 
 class Keyed(View):
-    """Structures whose labels have keys of their own: these are read as REF_energy and so on."""
+    """Structures whose labels have keys of their own: these are read as REF_energy and so on.
+
+    A key is looked for in ``info`` (forces: ``arrays``, then ``info``), then in the results of the
+    calculator, where ASE puts energy, free_energy, forces and stress of a file.
+    """
 
     def __init__(self, frames: Sequence[Atoms], keys: Mapping[str, str]) -> None:
         """
@@ -52,23 +58,29 @@ class Keyed(View):
         return super().__getitem__(index)
 
     def _read(self, atoms: Atoms) -> Atoms:
+        out = atoms.copy()
+        out.calc = atoms.calc
         for label, key in self.keys.items():
-            store = getattr(atoms, KEYS[label])
-            if key not in store:
+            stores = [getattr(atoms, KEYS[label]), atoms.info, getattr(atoms.calc, "results", {})]
+            store = next((s for s in stores if key in s), None)
+            if store is None:
                 raise DataError(
                     f"a structure ({atoms.get_chemical_formula()}) has no {key!r} in its"
                     f" {KEYS[label]}, where its {label} was to be; there are"
-                    f" {', '.join(sorted(store)) or 'none'}"
+                    f" {', '.join(sorted({k for s in stores for k in s})) or 'none'}"
                 )
-            store[f"REF_{label}"] = store[key]
-        return atoms
+            if label in ("stress", "virial"):  # one label: what the file says besides is not asked
+                for other in REFERENCE_STRESSES:
+                    out.info.pop(other, None)
+            getattr(out, KEYS[label])[f"REF_{label}"] = np.asarray(store[key])
+        return out
 
 
 def parse_keys(text: str) -> dict[str, str]:
     """``energy=my_energy,forces=F`` → label → key.
 
     Raises:
-        UsageError: another label, or no key.
+        UsageError: another label, no key, or both stress and virial.
     """
     out = {}
     for part in text.split(","):
@@ -79,4 +91,8 @@ def parse_keys(text: str) -> dict[str, str]:
                 " energy=my_energy,forces=my_forces"
             )
         out[label.strip()] = key.strip()
+    if {"stress", "virial"} <= set(out):
+        raise UsageError(
+            f"keys name stress and virial, which are one label; name one, got {text!r}"
+        )
     return out

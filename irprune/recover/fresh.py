@@ -29,4 +29,6 @@ def fresh(graph: EquivariantGraph, seed: int) -> EquivariantGraph:
             " comes from no family"
         )
     family = family_of(graph)
-    return trace_family(family, family.fresh(graph, seed))
+    made = trace_family(family, family.fresh(graph, seed))
+    dtype = next(p.dtype for p in graph.gm.parameters() if p.is_floating_point())
+    return made.replace(gm=made.gm.to(dtype))

@@ -65,6 +65,11 @@ def recover_graph(
         wise = own
         if settings.feature_weight:
             nodes = layer_nodes(graph)
+            if not nodes:
+                raise UsageError(
+                    "recover: feature-weight is set, but this graph names no layers whose features"
+                    " are copies of irreps on atoms (irprune show lists layers); set it to 0"
+                )
             student = Watched(fast.gm, dict.fromkeys(nodes))
             wise = Watched(own, kept_columns(graph, teacher, nodes))
     result = train(
@@ -75,6 +80,7 @@ def recover_graph(
         settings,
         valid=held,
         seed=seed,
+        teacher_atomistic=None if teacher is None else teacher.atomistic,
         **{"head": graph.atomistic.any_head(), **options},
     )
     take_back(trained, fast)

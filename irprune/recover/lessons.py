@@ -75,6 +75,11 @@ class Lessons:
                 " raise max-force"
             )
 
+    def known(self, name: str) -> int:
+        """How many numbers the targets of this name hold, over all structures; NaN is none."""
+        found = (self._targets[i].get(name) for i in self.numbers)
+        return sum(int((~torch.isnan(t)).sum()) for t in found if t is not None)
+
     def spreads(self, prefix: str) -> dict[str, float]:
         """Root mean square of every target whose name starts so, by what follows."""
         sums: dict[str, Tensor] = {}

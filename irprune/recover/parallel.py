@@ -31,7 +31,7 @@ class Processes:
         """Replaces each tensor by its sum over the processes, with one message per dtype."""
         if self.world == 1:
             return
-        for dtype in {t.dtype for t in tensors}:
+        for dtype in dict.fromkeys(t.dtype for t in tensors):  # the same order in all processes
             same = [t for t in tensors if t.dtype == dtype]
             flat = torch.cat([t.reshape(-1) for t in same])
             dist.all_reduce(flat)
@@ -50,10 +50,13 @@ ALONE = Processes()
 def join_group(device: str) -> Processes:
     """The group that torchrun started this process in, or this process alone.
 
-    Gloo on the CPU, NCCL on CUDA devices.
+    Gloo on the CPU, NCCL on CUDA devices. NCCL sends objects and barriers through the current device,
+    so that must be this process's own.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
+    if device.startswith("cuda"):
+        torch.cuda.set_device(own_device(device))
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     return Processes(dist.get_rank(), dist.get_world_size())

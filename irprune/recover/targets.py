@@ -89,6 +89,7 @@ class Teacher:
     def __init__(
         self,
         model: Potential,
+        student: Potential,
         *,
         stress: bool = False,
         features: bool = False,
@@ -98,12 +99,14 @@ class Teacher:
         """
         Args:
             model: with a ``Watched`` module where features are wanted.
+            student: whose batches it is asked about; it may know other elements, or another cutoff.
             stress: say the stress.
             features: say the features of the nodes that the module watches.
             node_energy: say the energy of each atom.
             probe_seed: say the derivative of forces along random directions from this seed.
         """
-        self.model, self.stress, self.features = model, stress, features
+        self.model, self.student = model, student
+        self.stress, self.features = stress, features
         self.node_energy, self.probe_seed = node_energy, probe_seed
 
     def targets(self, number: int, atoms: Atoms, batch: Batch) -> dict[str, Tensor]:
@@ -111,8 +114,7 @@ class Teacher:
         Raises:
             DataError: a prediction that is not finite.
         """
-        like = batch.positions
-        own = batch.to(self.model.dtype, self.model.device)
+        like, own = batch.positions, self._own(atoms, batch)
         probe = None
         if self.probe_seed is not None:
             rng = np.random.default_rng([self.probe_seed, number])
@@ -140,3 +142,19 @@ class Teacher:
                 )
         named = {f"teacher.{k}": v.detach().to(like) for k, v in out.items()}
         return named if probe is None else {**named, PROBE: probe}
+
+    def _own(self, atoms: Atoms, batch: Batch) -> Batch:
+        """The structure with the neighbours, species and head that the teacher knows it by."""
+        if alike(self.model, self.student):
+            return batch.to(self.model.dtype, self.model.device)
+        return self.model.collate([atoms])
+
+
+def alike(a: Potential, b: Potential) -> bool:
+    """Whether one batch serves both: the same cutoff, elements in the same order, and head."""
+
+    def known(p: Potential) -> tuple[object, ...]:
+        about = p.atomistic
+        return about.cutoff, about.atomic_numbers, about.head_index(p.head)
+
+    return known(a) == known(b)

@@ -21,6 +21,7 @@ from irprune.recover.features import Watched
 from irprune.recover.learner import LEARNERS
 from irprune.recover.lessons import Lessons
 from irprune.recover.loss import Found, compare, count, named_errors, terms_of
+from irprune.recover.needed import check_terms
 from irprune.recover.parallel import ALONE, Processes, share
 from irprune.recover.result import Row, TrainResult
 from irprune.recover.runfolder import RunFolder
@@ -41,6 +42,7 @@ def train(
     valid: Sequence[Atoms] = (),
     seed: int = 0,
     head: str | None = None,
+    teacher_atomistic: Atomistic | None = None,
     run: RunFolder | None = None,
     resume: bool = False,
     processes: Processes = ALONE,
@@ -55,12 +57,13 @@ def train(
             ``Watched`` one where features are learned.
         teacher: a model whose predictions are computed once at the start (``Watched`` for the same
             nodes); None learns labels.
-        atomistic: what both models run on.
+        atomistic: what the student runs on.
         frames: structures to learn from.
         settings: see ``Settings``.
         valid: structures held out.
         seed: of the order of the structures and of random directions.
-        head: of the model, if it has several.
+        head: of the student, if it has several; of the teacher too, if it has one of that name.
+        teacher_atomistic: what the teacher runs on (its own elements and cutoff), if not the same.
         run: where to keep state, best weights and logs; None keeps nothing.
         resume: continue from the state in ``run``.
         processes: this process among others that call the same, each with its own copies.
@@ -72,9 +75,16 @@ def train(
         CheckFailed: the loss is no longer finite.
     """
     settings.check()
+    about = teacher_atomistic or atomistic
+    wise = None if teacher is None else Potential(teacher, about, _head_of(about, head))
     return _Run(
-        student, teacher, atomistic, frames, settings, valid, seed, head, run, processes, progress
+        student, wise, atomistic, frames, settings, valid, seed, head, run, processes, progress
     ).go(resume)
+
+
+def _head_of(teacher: Atomistic, head: str | None) -> str | None:
+    """The student's head where the teacher has it, else the teacher's only or default one."""
+    return head if head in teacher.heads else None
 
 
 class _Run:
@@ -83,7 +93,7 @@ class _Run:
     def __init__(
         self,
         student: nn.Module,
-        teacher: nn.Module | None,
+        teacher: Potential | None,
         atomistic: Atomistic,
         frames: Sequence[Atoms],
         settings: Settings,
@@ -104,9 +114,14 @@ class _Run:
                 "the student has no parameters that require a gradient: nothing to train"
             )
         self.model = Potential(student, atomistic, head)
+        if settings.precision == "bf16" and self.model.dtype == torch.float64:
+            raise UsageError(
+                "recover: precision=bf16 does nothing to a float64 model, which torch's autocast"
+                " leaves as it is; load it in float32 (--dtype float32), or use precision=model"
+            )
         self.head = head
         shares = shares_of(settings, teacher is not None)
-        wise = None if teacher is None else self._teacher(teacher, atomistic)
+        wise = None if teacher is None else self._teacher(teacher)
         self.lessons = self._lessons(frames, "targets", shares, wise)
         self.held = (
             self._lessons(valid, "targets of held-out structures", shares, wise)
@@ -114,6 +129,7 @@ class _Run:
             else None
         )
         self.terms = terms_of(settings, shares, self.lessons.spreads("teacher.features "))
+        check_terms(self.terms, self.lessons, self.held)
         self.size = settings.batch * settings.accumulate * processes.world
         self.steps = settings.total_steps(len(self.lessons), self.size)
         self.learner = LEARNERS[settings.optimizer](self.parameters, settings)
@@ -124,14 +140,15 @@ class _Run:
             "data": fingerprint.of_frames(frames),
             "held-out data": fingerprint.of_frames(valid),
             "first weights": fingerprint.of_weights(student),
-            "teacher": fingerprint.of_weights(teacher),
+            "teacher": fingerprint.of_weights(None if teacher is None else teacher.module),
         }
         self.n_frames, self.n_valid = len(frames), 0 if self.held is None else len(self.held)
 
-    def _teacher(self, teacher: nn.Module, atomistic: Atomistic) -> Teacher:
+    def _teacher(self, teacher: Potential) -> Teacher:
         s = self.settings
         return Teacher(
-            Potential(teacher, atomistic, self.head),
+            teacher,
+            self.model,
             stress=s.stress_weight > 0,
             features=s.feature_weight > 0,
             node_energy=s.node_energy_weight > 0,
@@ -146,6 +163,8 @@ class _Run:
         teacher: Teacher | None,
     ) -> Lessons:
         check_frames(frames, self.model.atomistic)
+        if teacher is not None:
+            check_frames(frames, teacher.model.atomistic)
         labels = Labels(frames, self.model) if "labels" in shares else None
         both: dict[str, Source | None] = {"labels": labels, "teacher": teacher}
         sources = {k: s for k in shares if (s := both[k]) is not None}
@@ -167,6 +186,7 @@ class _Run:
             "steps": self.steps,
             "structures per step": self.size,
             "seed": self.seed,
+            "head": self.head,
             "structures": len(self.lessons),
             "held-out structures": self.n_valid,
         }
@@ -224,7 +244,9 @@ class _Run:
         """Share of the deadline that has passed, the same in all processes."""
         if self.settings.deadline is None:
             return 0.0
-        passed = torch.tensor([(time.monotonic() - start) * self.processes.first])
+        passed = torch.tensor(
+            [(time.monotonic() - start) * self.processes.first], device=self.model.device
+        )
         self.processes.add_up([passed])
         return float(passed) / self.settings.deadline
 
@@ -295,6 +317,12 @@ class _Run:
                 sums += torch.stack([total.detach().double(), *absolute])
             self.processes.add_up([sums])
             loss = float(sums[0])
+            if not math.isfinite(loss):
+                raise CheckFailed(
+                    f"training diverged: the loss on the held-out structures is {loss:.3g} after"
+                    f" step {step}; lower the learning rate (now {self._lr():.2g}), or remove"
+                    " held-out structures with atoms on top of each other"
+                )
             row = Row(step, loss, self._lr(), 0.0, named_errors(self.terms, sums[1:], counts))
             if self.best is None or loss < self.best[0]:
                 weights = {k: p.detach().clone() for k, p in self.parameters.items()}

@@ -9,7 +9,7 @@ from irprune.selection.bounds import Bounds, read_minimum
 from irprune.selection.budget import choose_budget, choose_fraction
 from irprune.selection.counts import check_kept, check_ties, choose_counts
 from irprune.selection.orders import cut_orders
-from irprune.selection.pools import KINDS, SCOPES, Pools, Step, kept_after, removed_mask
+from irprune.selection.pools import KINDS, SCOPES, Pools, Step, kept_after, orders_off, removed_mask
 
 __all__ = [
     "KINDS",
@@ -24,6 +24,7 @@ __all__ = [
     "choose_fraction",
     "cut_orders",
     "kept_after",
+    "orders_off",
     "read_minimum",
     "removed_mask",
 ]

@@ -12,6 +12,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from irprune.cost import Stats, graph_stats
 from irprune.dead import eliminate_dead
 from irprune.errors import LegalityError
@@ -39,7 +41,8 @@ class Search:
     """Structures of a graph by their value, each computed once."""
 
     graph: EquivariantGraph
-    value: Callable[[Stats], float]
+    value: Callable[[BoolMask], float]
+    """Of what an element mask leaves."""
     goal: float
     tolerance: float = TOLERANCE
     seen: dict[frozenset[Step], Found] = field(default_factory=dict)
@@ -48,10 +51,8 @@ class Search:
         """The structure that is left when these steps go, dead blocks left out."""
         key = frozenset(steps)
         if key not in self.seen:
-            stats = graph_stats(
-                self.graph, self.graph.blocks.elements(self.mask(steps)), self.graph.edges_per_atom
-            )
-            self.seen[key] = Found(tuple(steps), float(self.value(stats)))
+            elements = self.graph.blocks.elements(self.mask(steps))
+            self.seen[key] = Found(tuple(steps), float(self.value(elements)))
         return self.seen[key]
 
     def mask(self, steps: Sequence[Step]) -> BoolMask:
@@ -169,7 +170,7 @@ def _less(steps: Sequence[Step], back: Sequence[Step]) -> list[Step]:
 
 def choose_fraction(order: Sequence[Step], pools: Pools, keep: float) -> list[Step]:
     """The first steps of the order until only the fraction ``keep`` of the blocks is left."""
-    goal = (1.0 - keep) * sum(s.weight for s in pools.steps)
+    goal = (1.0 - keep) * pools.weight
     out, gone = [], 0.0
     for step in order:
         if not step.forced and gone + 0.5 * step.weight > goal:
@@ -189,13 +190,18 @@ def choose_budget(
     """The least important steps after which ``value`` of the sliced graph is ``goal``, within 2 %.
 
     A structure that is not larger than the goal is preferred; one that is larger by less than the
-    tolerance is taken where there is none. Where nothing that may stay costs as much as the goal,
-    nothing goes.
+    tolerance is taken where there is none.
 
     Raises:
-        LegalityError: no structure is that close; names the nearest two with their values.
+        LegalityError: no structure is that close; names the nearest two with their values, or the
+            largest where all that may stay costs less than the goal.
     """
-    search = Search(graph, value, goal)
+    search = Search(
+        graph, lambda kept: float(value(graph_stats(graph, kept, graph.edges_per_atom))), goal
+    )
+    whole = search.at([s for s in order if s.forced])
+    if search.fits(whole) and not search.near(whole):
+        raise LegalityError(_too_small(search, whole, what))
     found = search.solve(order)
     if found is None and not any(map(search.near, search.seen.values())):
         search.exchange(order)
@@ -207,24 +213,35 @@ def choose_budget(
     return list(found.steps)
 
 
+def _told(search: Search, found: Found) -> str:
+    """Value, share of the graph, and irreps per layer."""
+    blocks = search.graph.blocks
+    total = search.value(blocks.elements(np.ones(blocks.n_classes, bool)))
+    left = describe(search.graph, search.mask(found.steps))
+    return f"{found.value:.4g} ({found.value / total:.1%}: {left})"
+
+
+def _too_small(search: Search, whole: Found, what: str) -> str:
+    """The error where nothing has to go."""
+    return (
+        f"a budget of {search.goal:.4g} {what} cannot be met: all that may stay has only"
+        f" {_told(search, whole)}; ask for no more than that"
+    )
+
+
 def _none_close(search: Search, what: str) -> str:
     """The error where no structure is close: the nearest on both sides."""
     tried = search.seen.values()
-    total = float(search.value(search.graph.stats()))
     below = [f for f in tried if search.fits(f)]
     above = min((f for f in tried if not search.fits(f)), key=lambda f: f.value)
-
-    def told(found: Found) -> str:
-        left = describe(search.graph, search.mask(found.steps))
-        return f"{found.value:.4g} ({found.value / total:.1%}: {left})"
-
     if not below:
         return (
             f"a budget of {search.goal:.4g} {what} cannot be met: the smallest legal structure has"
-            f" {told(above)}"
+            f" {_told(search, above)}"
         )
     least = max(below, key=lambda f: f.value)
     return (
         f"no legal structure has {search.goal:.4g} {what} within 2 %: the nearest that were found have"
-        f" {told(least)} and {told(above)}; ask for one of these, or choose from more kinds of axes"
+        f" {_told(search, least)} and {_told(search, above)}; ask for one of these, or choose from"
+        " more kinds of axes"
     )

@@ -62,12 +62,14 @@ def check_kept(graph: EquivariantGraph, keep: BoolMask, pools: Pools, bounds: Bo
         LegalityError: an axis with another count; names it.
     """
     alive = eliminate_dead(graph, keep)
+    ever = eliminate_dead(graph, np.ones(graph.blocks.n_classes, bool))
     for axis in pools.axes:
         chosen = int(keep[list(axis.groups)].sum())
         left = int(alive[list(axis.groups)].sum())
-        if left in (0, chosen):
+        asked = bounds.least(axis) if ever[list(axis.groups)].any() else 0
+        if left == chosen or (not left and not asked):
             continue
-        if left % bounds.align or left < bounds.least(axis):
+        if left % bounds.align or left < asked:
             raise LegalityError(
                 f"select: {chosen} groups of {axis.name} were to stay, but {chosen - left} of them"
                 f" are dead without the rest, and {left} are not what minimum and align={bounds.align}"

@@ -1,8 +1,9 @@
 """Budgets on measured latency: few structures are timed, the others are predicted.
 
-The time of a structure, relative to the original, is close to linear in its FLOPs (kernels of fewer
-channels) above a constant (what does not shrink). A line through the timed structures on both sides
-of the goal says which FLOPs to try next. What is returned has been timed twice.
+Sizes of structures, relative to the original, are their FLOPs or what a latency model says of them
+(``irprune.latency``). The time of a structure is close to linear in its size, above a constant (what
+does not shrink). A line through the timed structures on both sides of the goal says which size to try
+next. What is returned has been timed twice.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from irprune.cost import graph_stats
 from irprune.errors import LegalityError
 from irprune.graph import EquivariantGraph
+from irprune.irreps import BoolMask
 from irprune.selection.budget import TOLERANCE, Found, Search
 from irprune.selection.pools import Step
 from irprune.selection.structure import describe, irreps_kept
@@ -21,12 +24,21 @@ from irprune.slicing import slice_graph
 
 CANDIDATES = 8
 """Structures to time at most."""
+LONGEST = 8
+"""Times the rounds that were asked for, at most, where the machine is noisy."""
 FINE = 0.01
-"""How close the FLOPs of a candidate come to what is predicted, relative."""
+"""How close the size of a candidate comes to what is predicted, relative."""
 
 
 Stopwatch = Callable[[EquivariantGraph, EquivariantGraph, int], Sequence[tuple[float, float]]]
 """(original, candidate, rounds) → seconds of both in each round, measured in turn."""
+Size = Callable[[EquivariantGraph, BoolMask | None], float]
+"""Of what an element mask leaves of a graph; None leaves all. Any unit."""
+
+
+def flops_of(graph: EquivariantGraph, elements: BoolMask | None) -> float:
+    """FLOPs per atom."""
+    return graph_stats(graph, elements, graph.edges_per_atom).flops_per_atom
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,8 @@ class Timed:
     """A structure, and its time over that of the original in each round."""
 
     found: Found
+    size: float
+    """Of the original's: what its time was predicted from."""
     flops: float
     """Of the original's."""
     ratios: tuple[float, ...]
@@ -49,6 +63,12 @@ class Timed:
         q1, _, q3 = statistics.quantiles(self.ratios, n=4, method="inclusive")
         return q1, q3
 
+    @property
+    def error(self) -> float:
+        """Standard error of the median, from the quartiles of a normal distribution."""
+        low, high = self.quartiles
+        return 0.93 * (high - low) / len(self.ratios) ** 0.5
+
     def __str__(self) -> str:
         low, high = self.quartiles
         rounds = f"{len(self.ratios)} round" + "s" * (len(self.ratios) > 1)
@@ -58,6 +78,7 @@ class Timed:
         low, high = self.quartiles
         return {
             "flops": self.flops,
+            "predicted": self.size,
             "ratio": self.ratio,
             "q1": low,
             "q3": high,
@@ -76,14 +97,15 @@ class LatencySearch:
     stopwatch: Stopwatch
     rounds: int
     original: EquivariantGraph
-    """What times and FLOPs are shares of: the graph itself, or what it came from."""
+    """What times and sizes are shares of: the graph itself, or what it came from."""
     told: Callable[[str, int, int | None], None] = lambda *_: None
+    size: Size = flops_of
     timed: list[Timed] = field(default_factory=list)
     sliced: dict[Found, EquivariantGraph] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.total = self.original.stats().flops_per_atom
-        self.sizes = Search(self.graph, lambda s: s.flops_per_atom, 0.0, FINE)
+        self.total = self.size(self.original, None)
+        self.sizes = Search(self.graph, lambda kept: self.size(self.graph, kept), 0.0, FINE)
 
     def find(self) -> Timed:
         """The structure whose time is the goal, within 2 %, timed again to confirm it.
@@ -109,7 +131,7 @@ class LatencySearch:
         raise LegalityError(self._none_close(least))
 
     def _candidate(self, share: float) -> Found | None:
-        """The structure nearest to a share of the FLOPs, among those that may still be the goal."""
+        """The structure nearest to a share of the size, among those that may still be the goal."""
         self.sizes.goal = share * self.total
         if self.sizes.goal < self.sizes.at([s for s in self.order if s.forced]).value:
             self.sizes.fewest((), self.order)  # most often close enough
@@ -117,8 +139,8 @@ class LatencySearch:
         if not any(f not in {t.found for t in self.timed} for f in near):
             self.sizes.solve(self.order)
         done = {t.found for t in self.timed}
-        low = max((t.flops for t in self.timed if t.ratio <= self.goal), default=-1.0)
-        high = min((t.flops for t in self.timed if t.ratio > self.goal), default=2.0)
+        low = max((t.size for t in self.timed if t.ratio <= self.goal), default=-1.0)
+        high = min((t.size for t in self.timed if t.ratio > self.goal), default=2.0)
         found = [
             f
             for f in self.sizes.seen.values()
@@ -127,8 +149,8 @@ class LatencySearch:
         return min(found, key=lambda f: abs(f.value - self.sizes.goal), default=None)
 
     def predict(self) -> float:
-        """The share of the FLOPs at which the time should be the goal."""
-        points = sorted({1.0: 1.0, **{t.flops: t.ratio for t in self.timed}}.items())
+        """The share of the size at which the time should be the goal."""
+        points = sorted({1.0: 1.0, **{t.size: t.ratio for t in self.timed}}.items())
         below = [p for p in points if p[1] <= self.goal]
         above = [p for p in points if p[1] > self.goal]
         if len(points) == 1:
@@ -140,7 +162,7 @@ class LatencySearch:
         else:
             return points[-1][0]
         (x0, y0), (x1, y1) = pair
-        if y1 <= y0:  # noise: fewer FLOPs were not faster
+        if y1 <= y0:  # noise: less was not faster
             return x0 * self.goal / y0
         return x0 + (self.goal - y0) * (x1 - x0) / (y1 - y0)
 
@@ -152,10 +174,23 @@ class LatencySearch:
         if found not in self.sliced:
             keep = self.sizes.mask(found.steps)
             self.sliced[found] = slice_graph(self.graph.replace(keep=keep))
-        pairs = self.stopwatch(self.original, self.sliced[found], rounds or self.rounds)
-        made = Timed(found, found.value / self.total, tuple(b / a for a, b in pairs))
+        flops = self.sliced[found].stats().flops_per_atom / self.original.stats().flops_per_atom
+        rounds = rounds or self.rounds
+        ratios: tuple[float, ...] = ()
+        for _ in range(LONGEST):
+            pairs = self.stopwatch(self.original, self.sliced[found], rounds)
+            ratios += tuple(b / a for a, b in pairs)
+            made = Timed(found, found.value / self.total, flops, ratios)
+            if self._clear(made):
+                break
         self.timed.append(made)
         return made
+
+    def _clear(self, timed: Timed) -> bool:
+        """Whether more rounds would change nothing: the ratio is known well, or is far off."""
+        tolerance = TOLERANCE * self.goal
+        far = abs(timed.ratio - self.goal) > tolerance + 3 * timed.error
+        return far or timed.error <= 0.5 * tolerance
 
     def _none_close(self, least: Found) -> str:
         below = [t for t in self.timed if t.ratio <= self.goal]

@@ -21,6 +21,21 @@ if TYPE_CHECKING:
     from irprune.graph import EquivariantGraph
 
 KINDS = ("channel", "radial", "path", "edge", "order", "scalar")
+ELSEWHERE = {
+    "depth": (
+        "layers have no score that compares with that of a block; the pass drop-layers removes those"
+        " without which forces change least: put drop-layers{count=1} before score"
+    ),
+    "correlation": (
+        "correlation orders go from the highest down, without a choice; put limit-correlation{order=2}"
+        " before score"
+    ),
+    "elements": (
+        "elements are named, not chosen; put specialize-elements{elements=[H,O]} after what prunes"
+        " and trains, or give --elements to optimize"
+    ),
+}
+"""What can go, but not by score: which pass to use."""
 ORDERS = ("edge", "order")
 """Kinds whose groups are whole orders."""
 SCOPES = ("global", "layer", "l", "axis")
@@ -76,7 +91,7 @@ class Pools:
     members: Mapping[str, tuple[tuple[Axis, int], ...]] = field(default_factory=dict)
     """Pool → its axes, and the groups that a step takes of each."""
     layers: Mapping[str, str] = field(default_factory=dict)
-    """Pool → the layer that it belongs to."""
+    """Pool → the layer that it belongs to; its own name where it is tied over several."""
 
     @classmethod
     def of(
@@ -90,9 +105,12 @@ class Pools:
         """Steps of the axes of the given kinds, without those of protected axes.
 
         Raises:
-            UsageError: an unknown kind, an axis without a score, a pattern that protects nothing,
-                or nothing to select from.
+            UsageError: an unknown kind or one that another pass removes (names it), an axis without
+                a score, a pattern that protects nothing, or nothing to select from.
         """
+        for kind in kinds:
+            if kind in ELSEWHERE:
+                raise UsageError(f"select: {kind} is no axis to select from: {ELSEWHERE[kind]}")
         unknown = sorted(set(kinds) - set(KINDS))
         if unknown:
             raise UsageError(f"unknown axes {', '.join(unknown)}; known: {', '.join(KINDS)}")
@@ -121,8 +139,13 @@ class Pools:
         sizes: dict[str, int] = {}
         for s in steps:
             sizes[s.pool] = sizes.get(s.pool, 0) + 1
-        layers = {p: _layer(graph, m[0][0]) for p, m in members.items()}
+        layers = {p: _layer(graph, p, [a for a, _ in group]) for p, group in members.items()}
         return cls(tuple(steps), sizes, members, layers)
+
+    @property
+    def weight(self) -> int:
+        """Of all steps: what a fraction to keep is a fraction of."""
+        return sum(s.weight for s in self.steps)
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -234,11 +257,21 @@ def _protected(
     return protected(patterns, names, graph.labels)
 
 
-def _layer(graph: EquivariantGraph, axis: Axis) -> str:
-    """The layer of an axis: the first number in the path of its module, else the module itself."""
-    path = str(graph.sites[axis.node].node.target)
-    match = _NUMBER.search(path)
-    return match[1] if match else path
+def _layer(graph: EquivariantGraph, pool: str, axes: Sequence[Axis]) -> str:
+    """The layer of a pool: the first number in the paths of its modules, else the module itself.
+
+    A pool that is tied over several layers is a layer of its own.
+    """
+    paths = [str(graph.sites[a.node].node.target) for a in axes]
+    numbers = {match[1] for path in paths if (match := _NUMBER.search(path))}
+    if len(numbers) > 1:
+        return pool
+    return numbers.pop() if numbers else paths[0]
+
+
+def orders_off(classes: BoolMask) -> Step:
+    """A step that goes whatever is asked for, and counts as no block: orders that are cut off."""
+    return Step(tuple(np.flatnonzero(classes).tolist()), -np.inf, "edge-lmax", 0, 0, forced=True)
 
 
 def removed_mask(graph: EquivariantGraph, steps: Sequence[Step]) -> BoolMask:

@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from irprune.atomistic import symbol
+from irprune.errors import DataError
 from irprune.graph import EquivariantGraph
 from irprune.passes.criteria.base import Measure, Values
 from irprune.passes.criteria.structures import Structure
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
-WHOLE, EVEN, ODD = 0, 1, 2
-"""Rows of the sums; after them one row for each element."""
+WHOLE, FIRST, SECOND = 0, 1, 2
+"""Rows of the sums: all structures, and two halves of them; after them one row for each element."""
 
 
 @dataclass(eq=False)
@@ -60,17 +62,19 @@ def elements_of(frames: Sequence[Atoms]) -> list[int]:
     return sorted({int(z) for atoms in frames for z in atoms.numbers})
 
 
-def memberships(frames: Sequence[Atoms]) -> Tensor:
+def memberships(frames: Sequence[Atoms], seed: int) -> Tensor:
     """Weight of each structure in each mean, [n_frames, 3 + n_elements].
 
-    1 for the whole and for its half, by even or odd number, so that the halves tell how far the
-    ranking depends on the data; for an element its share of the structure's atoms.
+    1 for the whole and for its half, so that the halves tell how far the ranking depends on the
+    data; for an element its share of the structure's atoms. Halves are drawn by the seed: kinds of
+    structures often take turns in a file, and every other structure would be of some kinds only.
     """
     elements = elements_of(frames)
     out = torch.zeros(len(frames), 3 + len(elements), dtype=torch.float64)
     out[:, WHOLE] = 1.0
-    out[0::2, EVEN] = 1.0
-    out[1::2, ODD] = 1.0
+    drawn = torch.from_numpy(np.random.default_rng([seed, len(frames)]).permutation(len(frames)))
+    out[drawn[0::2], FIRST] = 1.0
+    out[drawn[1::2], SECOND] = 1.0
     for i, atoms in enumerate(frames):
         for k, z in enumerate(elements):
             out[i, 3 + k] = float((atoms.numbers == z).mean())
@@ -92,14 +96,15 @@ def accumulate(
         measure: made for ``graph``.
         graph: on the device to compute on.
         frames: the structures.
-        seed: of the generator that the measure draws from.
+        seed: of the generator that the measure draws from, and of the halves.
         checkpoint: where the sums are kept while the loop runs.
         progress: called with the structures done and their number.
 
     Raises:
         UsageError: the checkpoint is of another run, or cannot be read.
+        DataError: a structure on which the model gives numbers that are not finite.
     """
-    weights = memberships(frames)
+    weights = memberships(frames, seed)
     sums = Sums(
         torch.zeros(weights.shape[1], graph.blocks.n_classes, dtype=torch.float64),
         torch.zeros(weights.shape[1], dtype=torch.float64),
@@ -109,6 +114,11 @@ def accumulate(
         checkpoint.restore(sums)
     for i in range(sums.done, len(frames)):
         found = measure.of(Structure.of(graph, frames[i]), sums.generator)
+        if found is not None and not bool(torch.isfinite(found).all()):
+            raise DataError(
+                f"score: frame {i} ({frames[i].get_chemical_formula()}) gives scores that are not"
+                " finite; are atoms on top of each other? Remove it"
+            )
         if found is not None:
             sums.add(weights[i], found.detach().to("cpu", torch.float64))
         sums.done = i + 1
@@ -130,11 +140,11 @@ class Finished:
 def finish(measure: Measure, sums: Sums, frames: Sequence[Atoms]) -> Finished:
     """The scores of every mean."""
     means = [sums.mean(row) for row in range(len(sums.weights))]
-    whole, even, odd = means[:3]
+    whole, first, second = means[:3]
     assert whole is not None
     halves = None
-    if even is not None and odd is not None:
-        halves = (measure.finish(even), measure.finish(odd))
+    if first is not None and second is not None:
+        halves = (measure.finish(first), measure.finish(second))
     elements = {
         symbol(z): measure.finish(mean)
         for z, mean in zip(elements_of(frames), means[3:], strict=True)

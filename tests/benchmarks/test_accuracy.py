@@ -12,7 +12,7 @@ from ase.build import bulk
 from ase.io import write
 
 from benchmarks.accuracy import cost
-from benchmarks.accuracy.config import Arm, Data, read
+from benchmarks.accuracy.config import Arm, Data, asked, read
 from benchmarks.accuracy.datasets import moved_by, parts, shifted, shifts, told_by
 from benchmarks.accuracy.report import ERRORS, plot, rows, table
 from benchmarks.accuracy.run import gather, jobs_of, part
@@ -200,7 +200,31 @@ def test_the_best_rate_is_taken_and_the_result_is_gathered(tmp_path):
     assert (tmp_path / "picture.svg").read_text().count("scratch") >= 1
 
 
+def test_parts_of_another_version_are_not_mixed_in(tmp_path):
+    experiment = experiment_of(tmp_path)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    arm = experiment.arms[0]
+    path = part(folder, arm, 10, 0, arm.lr[0])
+    path.write_text(json.dumps({"arm": "pruned", "asked": asked(experiment, arm)}))
+    jobs_of(experiment, folder, (0,))
+    jobs_of(experiment_of(tmp_path, steps=[10, 40]), folder, (0,))
+    for change in (
+        {"settings": {"batch": 4}},
+        {"data": {**SMALL["data"], "train": 9}},
+        {"arms": [{"name": "pruned", "prune": "score{by=random},select{keep=0.5},slice"}]},
+    ):
+        other = experiment_of(tmp_path, **change)
+        with pytest.raises(
+            SystemExit, match=r"parts of another version of small: pruned-10-0-0\.002"
+        ):
+            jobs_of(other, folder, (0,))
+
+
 def test_what_is_counted():
+    spent = cost.choosing("score,select{keep=0.5},slice,score{by=magnitude}", 10.0, [2] * 30)
+    assert spent == cost.scoring(10.0, 48.0)  # 24 structures; weights alone cost nothing
+    assert cost.choosing("score{by=fisher,structures=5}", 10.0, [2] * 30) == 9 * 10 * 10
     assert cost.training(10.0, 5.0, 2) == 9 * 10 * 5 * 2
     assert cost.labelling(10.0, 5.0) == 150
     assert cost.scoring(10.0, 5.0, probes=2) == (3 + 3 * 6) * 50

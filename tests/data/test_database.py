@@ -13,6 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io import write
 
+from irprune.cli.common import existing_file
 from irprune.data.database import Rows
 from irprune.data.frames import check_frames, labels_of, read_frames
 from irprune.data.generate import generate
@@ -108,3 +109,26 @@ def test_keys_of_the_users_own(tmp_path: Path) -> None:
     for text in ("energy", "colour=x", "energy="):
         with pytest.raises(UsageError, match=r"keys are LABEL=KEY"):
             parse_keys(text)
+
+
+def test_a_key_for_the_virial_is_the_stress() -> None:
+    """Whatever else the file says of it; and no frame that was read is changed."""
+    atoms = bulk("Cu")
+    virial = np.diag([1.0, 2.0, 3.0])
+    atoms.info |= {"mine": virial, "virial": 5 * virial, "REF_stress": virial, "dft_virial": virial}
+    atoms.calc = SinglePointCalculator(atoms, stress=np.ones(6), free_energy=-7.0)
+    (found,) = check_frames(Keyed([atoms], parse_keys("virial=mine,energy=free_energy")))
+    assert np.allclose(found.stress, -virial / atoms.cell.volume)
+    assert found.energy == -7.0
+    assert set(atoms.info) == {"mine", "virial", "REF_stress", "dft_virial"}
+    with pytest.raises(UsageError, match="stress and virial, which are one label; name one"):
+        parse_keys("stress=a,virial=b")
+
+
+def test_the_command_line_takes_a_folder_of_databases(tmp_path: Path) -> None:
+    """But no other folder."""
+    fill(tmp_path / "a.db", [0.0])
+    assert existing_file(str(tmp_path), "the data file") == tmp_path
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"the data file .*empty is a folder; name a file"):
+        existing_file(str(tmp_path / "empty"), "the data file")

@@ -76,6 +76,29 @@ def test_a_virial_changes_sign_and_is_divided_by_the_volume(key: str) -> None:
         labels_of(water)
 
 
+def test_a_reference_virial_comes_before_what_names_no_reference() -> None:
+    atoms = labelled()
+    atoms.info |= {"virial": FULL, "REF_virial": 2 * FULL}
+    assert np.allclose(labels_of(atoms).stress, -2 * FULL / atoms.cell.volume)
+    assert labels_of(atoms).source["stress"] == "info REF_virial"
+    atoms.info["dft_stress"] = 3 * FULL
+    assert np.allclose(labels_of(atoms).stress, 3 * FULL)
+    del atoms.info["dft_stress"], atoms.info["REF_virial"]
+    assert labels_of(atoms).source["stress"] == "calculator"
+
+
+@pytest.mark.parametrize(
+    ("store", "key"), [("arrays", "force"), ("info", "forces"), ("info", "REF_forces")]
+)
+def test_forces_by_other_names(store: str, key: str) -> None:
+    """Databases keep arrays of their rows in info; some files have a column ``force``."""
+    atoms = bulk("Cu", cubic=True)
+    getattr(atoms, store)[key] = np.ones((4, 3))
+    found = labels_of(atoms)
+    assert np.array_equal(found.forces, np.ones((4, 3)))
+    assert found.source == {"forces": f"{store} {key}"}
+
+
 def test_labels_of_the_wrong_shape_are_refused() -> None:
     atoms = bulk("Cu", cubic=True)
     atoms.info["stress"] = np.ones(5)

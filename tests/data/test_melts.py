@@ -14,6 +14,7 @@ import irprune
 from irprune.cli.main import run
 from irprune.data.generate import closeness, generate
 from irprune.data.melts import CLOSEST, melts
+from irprune.data.neighbours import neighbour_list
 from irprune.errors import DataError, UsageError
 from tests.passes import toy
 
@@ -45,6 +46,31 @@ def test_what_flies_apart_is_an_error():
         melts(["Cu"], 1, 0, EMT(), temperature=0)
 
 
+class Torn(EMT):
+    """Forces that are not numbers after some calls, as of a model far outside of what it knows."""
+
+    calls = 0
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        Torn.calls += 1
+        if Torn.calls in self.bad:
+            self.results["forces"] = self.results["forces"] * np.nan
+
+    def check_state(self, atoms, tol=1e-15):
+        neighbour_list(atoms, 3.0)  # raises DataError for positions that are not finite
+        return super().check_state(atoms, tol)
+
+
+def test_a_run_whose_positions_are_lost_is_made_again_cooler():
+    Torn.calls, Torn.bad = 0, (3,)
+    (found,) = melts(["Cu"], 1, 5, Torn(), max_atoms=8, steps=10)
+    assert np.isfinite(found.positions).all()
+    Torn.calls, Torn.bad = 0, range(10**6)
+    with pytest.raises(DataError, match="flies apart at 3000 K and three halves"):
+        melts(["Cu"], 1, 5, Torn(), max_atoms=8, steps=10)
+
+
 def test_the_verb_writes_kinds_in_turn(tmp_path, capsys):
     model, out = tmp_path / "toy.irp", tmp_path / "a.extxyz"
     graph = toy.graph()
@@ -63,3 +89,5 @@ def test_the_verb_writes_kinds_in_turn(tmp_path, capsys):
     assert "element U is not known" in capsys.readouterr().err
     assert run([*args[:4], "--kinds", "gas", "-o", str(out)]) == 2
     assert "kinds must be some of" in capsys.readouterr().err
+    assert run([*args[:4], "-o", str(tmp_path / "a.bin")]) == 2
+    assert "ASE knows no format for a.bin; name a file that ends in" in capsys.readouterr().err

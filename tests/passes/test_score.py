@@ -11,7 +11,9 @@ from irprune.api import CRITERIA
 from irprune.errors import DataError, UsageError
 from irprune.masked import MultipliedInterpreter, read_plan
 from irprune.passes.criteria import criterion_names
+from irprune.passes.criteria.base import Measure
 from irprune.passes.criteria.energy_force import directions, force_term
+from irprune.passes.criteria.loop import accumulate
 from irprune.passes.criteria.structures import structures
 from irprune.passes.score import Score
 from irprune.passmanager import PassContext
@@ -285,3 +287,26 @@ def test_scores_on_a_gpu_are_those_on_the_cpu(graph, by):
     frames = toy.labelled()
     here, there = (score(graph, frames, by=by, device=d)[0] for d in ("cpu", "cuda"))
     np.testing.assert_allclose(here, there, rtol=1e-9, atol=1e-12 * np.nanmax(here))
+
+
+class Torn(Measure):
+    """Not a number for structures with atoms on top of each other."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def of(self, structure, generator):
+        lengths = structure.call[0].norm(dim=1)
+        return torch.ones(self.n, dtype=torch.float64) * (lengths / lengths).prod()
+
+
+def test_a_structure_without_finite_scores_is_named(graph):
+    """Its NaN would have been the score of every block, and the error that of a missing score."""
+    frames = toy.frames(3)
+    frames[1].positions[1] = frames[1].positions[0]
+    with pytest.raises(DataError) as caught:
+        accumulate(Torn(graph.blocks.n_classes), graph, frames)
+    assert str(caught.value) == (
+        "score: frame 1 (CHO) gives scores that are not finite; are atoms on top of each other?"
+        " Remove it"
+    )

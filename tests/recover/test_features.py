@@ -118,3 +118,11 @@ def test_the_student_learns_features(pruned):
     assert apart(trained, teacher, frames) < 0.7 * apart(student, teacher, frames)
     assert not any(p.requires_grad for p in trained.gm.parameters())
     assert [n.name for n in trained.gm.graph.nodes] == [n.name for n in student.gm.graph.nodes]
+
+
+def test_a_graph_without_layers_has_no_features_to_learn(pruned):
+    teacher = pruned.origin.replace(keep=None)
+    with pytest.raises(UsageError, match="feature-weight is set, but this graph names no layers"):
+        recover_graph(
+            pruned, teacher, api.generated_frames(pruned, 2), Settings(steps=1, feature_weight=1.0)
+        )

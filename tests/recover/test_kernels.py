@@ -59,3 +59,12 @@ def test_a_lowered_graph_is_trained_as_it_is(pruned, frames):
     made = irprune.run("recover{steps=2,structures=4}", lowered, frames, teacher=toy.graph())
     assert str(made) == str(lowered)
     assert any((weights(made)[n] != w).any() for n, w in weights(lowered).items())
+
+
+def test_all_of_the_data_are_used(pruned):
+    """``structures`` says how many to generate, as on the command line."""
+    frames = api.generated_frames(pruned, 7)
+    _, report = api.run_reported("recover{steps=1,structures=4}", pruned, frames)
+    assert report.results["recover"].n_frames == 7
+    _, report = api.run_reported("recover{steps=1,structures=4}", pruned)
+    assert report.results["recover"].n_frames == 4

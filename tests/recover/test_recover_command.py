@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from ase.io import write
+from ase.io import read, write
 
 import irprune
 from irprune import api
+from irprune.cli.main import run
 from tests.passes import toy
 
 STEPS = 40
@@ -104,3 +105,17 @@ def test_two_processes_are_one_with_the_doubled_batch(files, tmp_path):
     weights = [torch.load(d / "state.pt", weights_only=True)["parameters"] for d in (one, two)]
     for name, value in weights[0].items():
         assert torch.allclose(value, weights[1][name], atol=1e-9)
+
+
+def test_what_is_held_out_is_not_learned_from(files, tmp_path, capsys):
+    frames = read(files / "data.extxyz", ":")
+    write(tmp_path / "some.extxyz", [api.generated_frames(toy.graph(), 1, seed=9)[0], *frames[3:5]])
+    args = arguments(files, "--target", "graph", "--valid-data", str(tmp_path / "some.extxyz"))
+    assert run(args) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 of 3 structures of" in said
+    assert "are among those to learn from (the first is number 1)" in said
+    assert run([*args, "--valid", "0.1"]) == 2
+    assert "give --valid-data FILE or --valid SHARE, not both" in capsys.readouterr().err
+    assert run(arguments(files, "--group", "id")) == 2
+    assert "--group says what --valid holds out together" in capsys.readouterr().err

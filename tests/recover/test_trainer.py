@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from irprune.evaluate.metrics import compare_potentials
 from irprune.evaluate.potential import Potential
 from irprune.recover.average import Average
 from irprune.recover.holdout import held_out
+from irprune.recover.parallel import Processes, join_group
 from irprune.recover.runfolder import RunFolder
 from irprune.recover.schedule import chosen
 from irprune.recover.settings import Settings
@@ -374,3 +376,127 @@ def test_tensorboard_gets_the_numbers(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     distill(student(), Toy(), TOY, FRAMES, run=RunFolder(tmp_path, tensorboard=True), steps=2)
     assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_processes_add_up_dtypes_in_the_order_of_the_tensors(monkeypatch) -> None:
+    """Order in a set follows addresses, and those differ between processes: sums would be mixed."""
+    sent: list[torch.dtype] = []
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda t: sent.append(t.dtype))
+    dtypes = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.int32]
+    for order in (dtypes, dtypes[::-1], dtypes[3:] + dtypes[:3]):
+        sent.clear()
+        Processes(0, 2).add_up([torch.zeros(2, dtype=d) for d in order for _ in range(2)])
+        assert sent == order
+
+
+def test_a_teacher_sees_its_own_elements_neighbours_and_heads() -> None:
+    """Species are numbered by each model for itself, and a teacher may see further."""
+    turned = replace(TOY, atomic_numbers=(29, 14, 8, 6, 1), cutoff=4.5, heads=("a", "Default"))
+    wise, frames = Further(), [FRAMES[i] for i in (0, 3, 5)]
+    own = Potential(wise, turned)
+    result = train(
+        student(0.0), wise, TOY, frames, Settings(steps=1, batch=3, loss="mse"),
+        head="Default", teacher_atomistic=turned,
+    )  # fmt: skip
+    learner = Potential(student(0.0), TOY)
+    batch = learner.collate(frames)
+    a, b = learner.evaluate(batch), own.evaluate(own.collate(frames))
+    want = ((a.energy - b.energy) / batch.n_atoms).square().mean()
+    want = want + (a.forces - b.forces).square().mean()
+    assert result.history[0].loss == pytest.approx(float(want), rel=1e-4)
+    assert result.history[0].loss > 0.01
+    few = replace(TOY, atomic_numbers=(1, 8))
+    with pytest.raises(DataError, match=r"frame \d+ \(.*\): element Cu is not known to toy"):
+        train(student(), wise, TOY, FRAMES, Settings(steps=1), teacher_atomistic=few)
+
+
+class Further(Toy):
+    """Sees up to 4.5 Å."""
+
+    def forward(self, vectors, species, edge_index, head):
+        return super().forward(vectors * 4.0 / 4.5, species, edge_index, head)
+
+
+def test_a_loss_that_compares_nothing_is_an_error() -> None:
+    bare = labelled()
+    with pytest.raises(DataError) as caught:
+        distill(student(), None, TOY, bare, steps=1, stress_weight=1.0)
+    assert str(caught.value) == (
+        "recover: stress-weight is set, but none of the 16 structures has a stress in its labels"
+        " (only structures with a cell have one); set it to 0, or give structures that have it"
+    )
+    molecules = [a for a in FRAMES if not a.pbc.any()]
+    with pytest.raises(DataError, match="has a stress in what the teacher says"):
+        distill(student(), Toy(), TOY, molecules, steps=1, stress_weight=1.0)
+    only = labelled(energy=True)
+    with pytest.raises(DataError) as caught:
+        distill(student(), None, TOY, only, steps=1, force_weight=0.0)
+    assert str(caught.value) == (
+        "recover: the loss compares energy, and none of the 16 structures has any of these; set the"
+        " weight of what is there, or label them"
+    )
+    with pytest.raises(DataError, match="and none of the 16 held-out structures has any of these"):
+        distill(student(), None, TOY, labelled(forces=True), only, steps=1, force_weight=0.0)
+
+
+def test_some_structures_may_lack_a_stress() -> None:
+    """The mean is over those that have one."""
+    mixed = labelled()
+    stressed = [i for i, a in enumerate(mixed) if a.cell.rank == 3][:2]
+    for i in stressed:
+        mixed[i].calc.results["stress"] = np.array([0.01, 0.02, 0.03, 0.004, 0.005, 0.006])
+    learner = student()
+    model = Potential(learner, TOY)
+    found = model.evaluate(model.collate([mixed[i] for i in stressed]), stress=True).stress
+    want = torch.tensor([[0.01, 0.006, 0.005], [0.006, 0.02, 0.004], [0.005, 0.004, 0.03]])
+    options = {"loss": "mse", "energy_weight": 0.0, "force_weight": 0.0, "stress_weight": 2.0}
+    history = distill(learner, None, TOY, mixed, steps=1, batch=16, **options).history
+    assert history[0].loss == pytest.approx(2.0 * float((found - want).square().mean()), rel=1e-4)
+
+
+def test_a_validation_that_is_not_finite_stops_the_run(monkeypatch) -> None:
+    """NaN is smaller than nothing: the first weights would have stayed the best."""
+    valid = generate(["H", "O", "Cu"], 3, seed=9, max_atoms=8)
+
+    class Broken(Toy):
+        def forward(self, vectors, species, edge_index, head):
+            out = super().forward(vectors, species, edge_index, head)
+            return out if torch.is_grad_enabled() and self.train_only(out) else out * torch.nan
+
+        def train_only(self, out) -> bool:
+            return len(out) == self.size
+
+    learner = Broken().float()
+    learner.size = sum(map(len, FRAMES))
+    with pytest.raises(CheckFailed, match=r"held-out structures is nan after step 0; lower the"):
+        distill(learner, Toy(), TOY, FRAMES, valid, steps=1, batch=16)
+
+
+def test_other_periodic_directions_are_other_data(tmp_path: Path) -> None:
+    settings = {"steps": 1, "run": RunFolder(tmp_path), "resume": True}
+    distill(student(), Toy(), TOY, FRAMES, **settings)
+    open_ = [a.copy() for a in FRAMES]
+    next(a for a in open_ if a.pbc.all()).pbc = (True, True, False)
+    with pytest.raises(UsageError, match=r"other settings: data was \w+ and is \w+$"):
+        distill(student(), Toy(), TOY, open_, **settings)
+
+
+def test_bfloat16_needs_a_float32_model() -> None:
+    with pytest.raises(UsageError, match="precision=bf16 does nothing to a float64 model"):
+        distill(student().double(), Toy(), TOY, FRAMES, steps=1, precision="bf16")
+
+
+def test_processes_on_gpus_each_take_their_own_device(monkeypatch) -> None:
+    called: list[object] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("torch.cuda.set_device", called.append)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: False)
+    monkeypatch.setattr("torch.distributed.init_process_group", called.append)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: 1)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    assert join_group("cuda") == Processes(1, 2)
+    assert called == ["cuda:1", "nccl"]
+    called.clear()
+    assert join_group("cpu") == Processes(1, 2)
+    assert called == ["gloo"]

@@ -71,6 +71,17 @@ def test_the_same_share_of_every_layer(graphs):
     assert set(globally) != set(steps)
 
 
+def test_what_is_tied_over_layers_is_a_layer_of_its_own(graphs):
+    """The widths of all radial networks are one list: no share of the first layer's."""
+    graph = graphs["parity-nequip-bias"]
+    legal = legal_for(graph, "native:sevennet")
+    pools = Pools.of(graph, scored(graph).scores, legal, ("channel", "radial"))
+    radial = [p for p in pools.members if p.startswith("radial hidden")]
+    assert radial
+    assert all(pools.layers[p] == p for p in radial)
+    assert {"0", "1"} < set(pools.layers.values())
+
+
 def test_the_same_share_of_every_order(graphs):
     graph = graphs["parity-nequip-bias"]
     pools = Pools.of(graph, scored(graph).scores, None, ("channel",))

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from e3nn import o3
 
+from irprune.cost import node_costs
 from irprune.errors import LegalityError, UsageError
 from irprune.passes.select import Select
 from irprune.passmanager import PassContext
+from irprune.profile.model import ready
 from irprune.scores import Scores
+from irprune.selection import Bounds, Pools, stopwatch
+from irprune.selection.latency import LatencySearch
 from irprune.selection.stopwatch import PairedStopwatch, structure_for
 from irprune.slicing import slice_graph
 from tests.families import sevennet_models
@@ -83,6 +87,28 @@ def test_the_structure_takes_the_time_that_was_asked_for(graph, name, share):
     assert len(clock.calls) <= 6
 
 
+def test_a_latency_model_that_is_right_needs_one_candidate(graph):
+    """Time that is no function of the FLOPs, but of the size that the search is given."""
+
+    def bytes_of(g, elements):
+        return float(sum(c.params for c in node_costs(g, elements).values())) ** 0.5
+
+    class Bandwidth(Clock):
+        def __call__(self, original, candidate, rounds):
+            self.calls.append((candidate.stats().params, rounds))
+            return [(1.0, bytes_of(candidate, None) / bytes_of(original, None))] * rounds
+
+    clock, whole = Bandwidth(None), Select(latency="50%")
+    order = Pools.of(graph, graph.scores, None, ("channel",)).removal_order(Bounds(), "global")
+    search = LatencySearch(graph, order, 0.5, clock, whole.rounds, graph, size=bytes_of)
+    found = search.find()
+    assert abs(found.ratio - 0.5) <= 0.01
+    assert [rounds for _, rounds in clock.calls] == [9, 18]
+    assert found.size == pytest.approx(found.ratio, rel=1e-6)
+    assert found.flops < 0.45
+    assert found.to_json()["predicted"] == found.size
+
+
 def test_few_are_timed_and_the_last_is_confirmed(graph):
     clock = Clock(LAWS["overhead"])
     _, report = solve(graph, clock, rounds=5)
@@ -103,6 +129,21 @@ def test_quartiles_and_the_same_choice_for_the_same_times(graph):
     assert (report["q1"], report["ratio"], report["q3"]) == pytest.approx((q1, median, q3))
     assert q1 < median < q3
     assert abs(median - 0.6) <= 0.02 * 0.6
+
+
+def test_more_rounds_where_the_times_are_noisy(graph):
+    """Until the median is known to half of the tolerance; what is far off is not timed for longer."""
+    clock = Clock(LAWS["overhead"], noise=0.04)
+    _, report = solve(graph, clock, rounds=4)
+    rounds = {}
+    for share, n in clock.calls:
+        rounds[share] = rounds.get(share, 0) + n
+    first, last = clock.calls[0][0], clock.calls[-1][0]
+    assert rounds[first] <= 8, "0.72 is not 0.6"
+    assert rounds[last] > 12
+    q1, q3 = report["q1"], report["q3"]
+    assert 0.93 * (q3 - q1) / len(report["ratios"]) ** 0.5 <= 0.5 * 0.02 * 0.6
+    assert abs(LAWS["overhead"](last) - 0.6) <= 0.04 * 0.6
 
 
 def test_a_confirmation_that_fails_is_not_accepted(graph):
@@ -174,6 +215,17 @@ def test_latency_needs_atoms(graph):
         "select: latency= needs an interatomic potential, which can be timed on atoms; for this"
         " network use params= or flops="
     )
+
+
+def test_what_is_timed_again_is_not_made_ready_again(potential, monkeypatch):
+    made = []
+    monkeypatch.setattr(stopwatch, "ready", lambda g, atoms: made.append(g) or ready(g, atoms))
+    watch = PairedStopwatch(structure_for(potential, None, 2))
+    one, other = (slice_graph(Select(keep=k).run(potential, PassContext())) for k in (0.6, 0.4))
+    for candidate in (one, one, other, other):
+        watch(potential, candidate, 1)
+    assert made == [potential, one, other]
+    assert watch.predicted(potential, None) > watch.predicted(one, None) > 0
 
 
 @pytest.mark.parametrize("optimized", [False, pytest.param(True, marks=pytest.mark.slow)])

@@ -77,7 +77,24 @@ def test_blocks_of_the_original(unscripted):
             ["--protect", "foo*", "--protect", "1_*", "--criterion", "random"],
             "error: select: protect=foo* matches no axis, tie or layer; axes are ",
         ),
-        (["--axes", "channel+depth", "--criterion", "random"], "error: unknown axes depth; known:"),
+        (["--axes", "channel+paths", "--criterion", "random"], "error: unknown axes paths; known:"),
+        (
+            ["--axes", "channel+depth", "--criterion", "random"],
+            "error: select: depth is no axis to select from: layers have no score that compares with"
+            " that of a block; the pass drop-layers removes those without which forces change least:"
+            " put drop-layers{count=1} before score",
+        ),
+        (
+            ["--axes", "correlation", "--criterion", "random"],
+            "error: select: correlation is no axis to select from: correlation orders go from the"
+            " highest down, without a choice; put limit-correlation{order=2} before score",
+        ),
+        (
+            ["--axes", "elements", "--criterion", "random"],
+            "error: select: elements is no axis to select from: elements are named, not chosen; put"
+            " specialize-elements{elements=[H,O]} after what prunes and trains, or give --elements to"
+            " optimize",
+        ),
     ],
 )
 def test_command_line(tmp_path, capsys, options, message):
@@ -85,3 +102,34 @@ def test_command_line(tmp_path, capsys, options, message):
     out = str(tmp_path / "out.pth")
     assert run(["prune", str(path), "-o", out, *options]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_rounds_keep_the_share_of_what_may_go(unscripted):
+    """Protected blocks stay in every round, and are no part of what the fraction is of."""
+    graph = sevennet_models.small("even-linear-xplor").graph
+    options = {"criterion": "random", "verify": False, "protect": ["layer 0", "embedding"]}
+    safe = sum(
+        len(a.groups)
+        for a in graph.axes()
+        if a.kind == "channel" and graph.labels["layer 0"] == a.node
+    )
+    assert safe > 3
+    once, twice, thrice = (
+        run_reported(prune_pipeline(keep=0.4, steps=n, **options), graph)[0].stats().blocks
+        for n in (1, 2, 3)
+    )
+    assert abs(once - twice) <= 1
+    assert abs(once - thrice) <= 1
+
+
+@pytest.mark.parametrize("goal", ["params=40%", "flops=30%"])
+def test_a_budget_with_edge_lmax_is_met_by_what_is_left_of_both(unscripted, goal):
+    graph = sevennet_models.small("parity-nequip-bias").graph
+    what = f"select{{{goal},axes=[channel,radial],edge-lmax=1}}"
+    small, _ = run_reported(f"score{{by=random}},{what},slice", graph)
+    name, _, share = goal.partition("=")
+    attribute = {"params": "params", "flops": "flops_per_atom"}[name]
+    found = getattr(small.stats(), attribute) / getattr(graph.stats(), attribute)
+    assert abs(found - float(share[:-1]) / 100) <= 0.02 * float(share[:-1]) / 100
+    left, whole = (max(len(a.groups) for a in g.axes() if a.kind == "edge") for g in (small, graph))
+    assert left < whole

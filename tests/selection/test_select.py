@@ -130,8 +130,8 @@ def test_kinds(graph):
     pools = Pools.of(graph, scored(graph), None, ("radial",))
     assert pools.sizes == {"net.hidden0": 5}
     with pytest.raises(UsageError) as caught:
-        Pools.of(graph, scored(graph), None, ("channel", "width", "depth"))
-    assert str(caught.value) == f"unknown axes depth, width; known: {', '.join(KINDS)}"
+        Pools.of(graph, scored(graph), None, ("channel", "width", "deep"))
+    assert str(caught.value) == f"unknown axes deep, width; known: {', '.join(KINDS)}"
     with pytest.raises(UsageError) as caught:
         Pools.of(graph, scored(graph), None, ("path",))
     assert str(caught.value) == "nothing to select: no free axis of kind path in this graph"
