@@ -73,12 +73,18 @@ def _told(result: Mapping[str, Any]) -> str:
 
 def measured_with(result: Mapping[str, Any]) -> str:
     """Processor, versions, date and commit; no full stop."""
-    machine, versions, commit = result["machine"], result["versions"], result["commit"]
+    machine, versions = result["machine"], result["versions"]
     packages = [p for p in ("torch", "e3nn", "sevenn", "mace-torch") if p in versions]
+    found = [
+        c for r in result["results"] for c in (r.get("commit"), *r.get("commits", {}).values())
+    ]
+    commits = {c["hash"]: c for c in found if c} or {"": result["commit"]}
+    named = " and ".join(
+        c["hash"][:10] + (" (modified)" if c["dirty"] else "") for c in commits.values()
+    )
     return (
         f"{machine['cpu']}, {machine['cores']} cores;"
-        f" {', '.join(f'{p} {versions[p]}' for p in packages)}; {result['date']}, commit"
-        f" {commit['hash'][:10]}{' (modified)' if commit['dirty'] else ''}"
+        f" {', '.join(f'{p} {versions[p]}' for p in packages)}; {result['date']}, commit {named}"
     )
 
 

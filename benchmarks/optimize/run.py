@@ -156,6 +156,8 @@ def merged(folder: Path, stem: str, ends: Sequence[str]) -> dict[str, Any]:
             names = [n for n in extra[key] if n not in (STOCK, OPTIMIZED)]
             part[key].update({n: extra[key][n] for n in names})
         part["failed"].update(extra["failed"])
+        if "commit" in extra and extra["commit"] != part["commit"]:
+            part.setdefault("commits", {}).update(dict.fromkeys(names, extra["commit"]))
     return part
 
 

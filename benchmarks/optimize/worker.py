@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import machine
 from benchmarks.files import read_json, write_json
 from benchmarks.optimize.variants import BY_NAME, calculator
 from benchmarks.problems import CRYSTALS, MODELS
@@ -90,6 +91,7 @@ def measure(job: Mapping[str, Any]) -> None:
         write_json(
             Path(problem["output"]),
             {
+                "commit": machine.commit(),
                 "base": base,
                 "repeats": problem["repeats"],
                 "edges_per_atom": round(edges_per_atom(atoms, job["cutoff"]), 3),

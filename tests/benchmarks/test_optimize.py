@@ -91,6 +91,7 @@ def test_parts_of_compiled_variants_are_merged(tmp_path):
     part = merged(tmp_path, "x", ["-own", "-late", "-missing"])
     assert part["ratios"] == {"optimized": 1, "own": 4}
     assert part["forces"] == {"optimized": 2, "own": 6}
+    assert (part["commit"], part["commits"]) == ("a", {"own": "b"})
     assert part["failed"] == {"optimized, compiled": "not done after 10 minutes"}
     assert not merged(tmp_path, "y", ["-own"])
 
