@@ -22,11 +22,15 @@ LAUNCHES: Counter[str] = Counter()
 
 
 def start(source: Source, variant: str, programs: int, *operands: Tensor) -> None:
-    """Runs one kernel on ``programs`` nodes, edges or rows; nothing to do is no launch."""
+    """Runs one kernel on ``programs`` nodes, edges or rows; nothing to do is no launch.
+
+    Triton launches on the current device, so that of the operands is made current.
+    """
     if programs == 0:
         return
     LAUNCHES[f"{source.name} {variant}"] += 1
-    source.fn[(programs, source.blocks)](*operands, **source.constexprs, **source.options)
+    with torch.cuda.device_of(operands[0]):
+        source.fn[(programs, source.blocks)](*operands, **source.constexprs, **source.options)
 
 
 def convolution(
