@@ -189,6 +189,26 @@ def test_impossible_budget(graph):
     assert choose_budget(graph, order, lambda s: s.params, least, "parameters")
 
 
+def test_a_budget_above_all_that_may_stay(graph):
+    """Asked for more than is there: nothing goes, and that is not what was asked for."""
+    pools = Pools.of(graph, scored(graph), None, ("channel",))
+    order = pools.removal_order(Bounds(), "global")
+    whole = graph.stats().params
+    with pytest.raises(LegalityError) as caught:
+        choose_budget(graph, order, lambda s: s.params, 1.1 * whole, "parameters")
+    assert str(caught.value).startswith(
+        f"a budget of {1.1 * whole:.4g} parameters cannot be met: all that may stay has only {whole} ("
+    )
+    assert str(caught.value).endswith("; ask for no more than that")
+    assert choose_budget(graph, order, lambda s: s.params, 1.01 * whole, "parameters") == []
+
+
+@pytest.mark.parametrize(("option", "value"), [("axes", ("radial",)), ("scope", "axis")])
+def test_a_structure_leaves_nothing_to_choose(graph, option, value):
+    with pytest.raises(UsageError, match=rf"to=8x0e says .*, so {option} cannot be given as well"):
+        Select(to="8x0e", **{option: value})._refuse_bounds()
+
+
 def test_counts(graph):
     scores = scored(graph)
     mask = choose_counts(graph, scores, {"a:0e": 2, "b:1o": 3})
