@@ -42,8 +42,8 @@ class Other:
     rows: str | None = None
     shape: tuple[int, ...] | None = None
     value: Any = None
-    width_of: str | None = None
-    """The node whose width (or shape) this is."""
+    width_of: str | None = field(default=None, compare=False)
+    """The node whose width (or shape) this is: where the value comes from, which its operands say."""
 
     def __str__(self) -> str:
         detail = self.rows or (
