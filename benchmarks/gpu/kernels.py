@@ -56,7 +56,7 @@ def calls_of(kernel: Kernel, given: Problem) -> dict[str, Callable[[], object]]:
     return {
         MODES[0]: torch.no_grad()(lambda: kernel(*arguments)),
         MODES[1]: lambda: with_gradients(kernel, given),
-        MODES[2]: lambda: derivatives(kernel, arguments),
+        MODES[2]: lambda: derivatives(kernel, arguments, given.operands[0].dtype),
     }
 
 
@@ -136,11 +136,12 @@ def choose_config(
 
 def error_of(kernel: Kernel, given: Problem) -> float:
     """The largest difference from float64 of values and first and second derivatives."""
-    made = derivatives(kernel, (*given.operands, given.index))
+    dtype = given.operands[0].dtype
+    made = derivatives(kernel, (*given.operands, given.index), dtype)
     exact = (*(t.detach().double() for t in given.operands), given.index)
     assert isinstance(given.spec, PathSpec)
     spec = given.spec
-    wanted = derivatives(lambda *a: convolve(spec, *a), exact)
+    wanted = derivatives(lambda *a: convolve(spec, *a), exact, dtype)
     found = [
         float((a.double() - b).abs().max()) / max(1.0, float(b.abs().max()))
         for _, a, b in zip(PARTS, made, wanted, strict=True)
