@@ -70,10 +70,10 @@ def radial_values(graph: EquivariantGraph) -> tuple[dict[str, Radial], dict[str,
 
 
 def _is_net(site: Site) -> bool:
-    """Whether a node is a network on edges."""
+    """Whether a node is a network on edges; one behind a barrier, whose rows are not known, may be."""
     op = op_of_node(site.node, site.module) if site.node.op == "call_module" else None
-    on_edges = isinstance(site.out, IrrepsType) and site.out.space in (Space.EDGE, Space.PAIR)
-    return op is not None and op.name in NETS and on_edges
+    elsewhere = isinstance(site.out, IrrepsType) and site.out.space in (Space.NODE, Space.GRAPH)
+    return op is not None and op.name in NETS and not elsewhere
 
 
 def _root(why: dict[str, str], name: str) -> str:

@@ -1,11 +1,18 @@
-"""Tables and pictures of an experiment: mean and spread over seeds."""
+"""Tables and pictures of an experiment: mean and spread over seeds.
+
+python -m benchmarks.accuracy.report RESULT.json [--write PAGE.md]
+"""
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
+
+from benchmarks.table import command_line, measured_with
 
 ERRORS = {
     "force_mae_ev_per_a": ("forces, meV/Å", 1e3),
@@ -42,6 +49,59 @@ def rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
                 row[key] = (statistics.mean(values), spread)
         out.append(row)
     return out
+
+
+def compute_at(curve: Sequence[tuple[float, float]], error: float) -> float | None:
+    """The compute at which a curve of (FLOPs, error) first comes down to an error.
+
+    Straight lines in logarithms between points; the first point where it is there already, and None
+    where the curve does not come down so far.
+    """
+    points = sorted(curve)
+    if points and points[0][1] <= error:
+        return points[0][0]
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if y1 <= error < y0:
+            share = math.log(y0 / error) / math.log(y0 / y1)
+            return x0 * (x1 / x0) ** share
+    return None
+
+
+def equal_errors(result: Mapping[str, Any]) -> list[str]:
+    """For a structure that was pruned and from scratch: the compute of both at the final error of the
+    latter.
+    """
+    found = rows(result)
+    lines = []
+    for arm in (a for a in result["arms"] if a["start"] == "scratch"):
+        own = sorted((r for r in found if r["arm"] == arm["name"]), key=lambda r: r["steps"])
+        others = [a["name"] for a in result["arms"]
+                  if a["start"] == "pruned" and a["prune"] == arm["prune"]]  # fmt: skip
+        for other, key in product(others if own else [], ERRORS):
+            if key not in own[-1]:
+                continue
+            label, scale = ERRORS[key]
+            goal, spent = own[-1][key][0], own[-1]["flops"]
+            curve = [(r["flops"], r[key][0]) for r in found if r["arm"] == other]
+            at = compute_at(curve, goal)
+            told = (
+                "does not come down to that"
+                if at is None
+                else f"is there after {at / 1e12:.2g}: {spent / at:.1f} times less"
+            )
+            lines.append(
+                f"- {label}: *{arm['name']}* ends at {goal * scale:.3g} after {spent / 1e12:.3g}"
+                f" TFLOP; *{other}* {told}."
+            )
+    return lines
+
+
+def published(result: Mapping[str, Any]) -> str:
+    """The table, compute at equal errors, and what it was measured with."""
+    equal = equal_errors(result)
+    return "\n".join(
+        [table(result), "", *equal, *([""] if equal else []), measured_with(result) + "."]
+    )
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -103,3 +163,7 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
     for suffix in (".svg", ".png"):
         figure.savefig(path.with_name(path.name + suffix), dpi=110)
     pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    command_line(published, __doc__)

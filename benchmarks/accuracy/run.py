@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.accuracy.config import Arm, Experiment, asked, read
-from benchmarks.accuracy.report import plot, table
+from benchmarks.accuracy.report import plot, published
 from benchmarks.files import read_json, write_json
 from benchmarks.problems import ROOT
 
@@ -170,7 +170,7 @@ def main() -> None:
     path = folder.with_suffix(".json")
     write_json(path, result)
     plot(result, path.with_suffix(""))
-    print(table(result))
+    print(published(result))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import machine
 from benchmarks.accuracy import cost
 from benchmarks.accuracy.config import Arm, Experiment, asked, read
 from benchmarks.accuracy.datasets import Parts, moved_by, parts, shifted, shifts, told_by
@@ -99,6 +100,7 @@ def run(job: Mapping[str, Any]) -> None:
         "steps": steps,
         "lr": job["lr"],
         "asked": asked(experiment, arm),
+        "commit": machine.commit(),
         "params": stats.params,
         "flops_per_atom": stats.flops_per_atom,
         "irreps": graph.irreps_per_layer(),

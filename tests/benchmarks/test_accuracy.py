@@ -14,7 +14,7 @@ from ase.io import write
 from benchmarks.accuracy import cost
 from benchmarks.accuracy.config import Arm, Data, asked, read
 from benchmarks.accuracy.datasets import moved_by, parts, shifted, shifts, told_by
-from benchmarks.accuracy.report import ERRORS, plot, rows, table
+from benchmarks.accuracy.report import ERRORS, compute_at, equal_errors, plot, rows, table
 from benchmarks.accuracy.run import gather, jobs_of, part
 from benchmarks.problems import MODELS
 from irprune.data.frames import labels_of
@@ -163,6 +163,32 @@ def test_what_was_before_recovery_counts_as_no_steps():
         for s in (0, 1)]})  # fmt: skip
     assert [(r["steps"], r["seeds"], r["flops"]) for r in found] == [(0, 2, 3.0), (100, 2, 9.0)]
     assert found[0]["force_mae_ev_per_a"] == (0.5, 0.0)
+
+
+def test_compute_at_an_error():
+    curve = [(1.0, 0.8), (10.0, 0.4), (100.0, 0.1)]
+    assert compute_at(curve, 0.9) == 1.0
+    assert compute_at(curve, 0.4) == pytest.approx(10.0)
+    assert compute_at(curve, 0.2) == pytest.approx(10**1.5)
+    assert compute_at(curve, 0.05) is None
+
+
+def test_compute_at_equal_errors():
+    arms = [{"name": n, "start": n, "prune": "slice"} for n in ("pruned", "scratch")]
+    results = [
+        {"arm": arm, "seed": 0, "steps": steps, "flops": 1e12 * steps, "params": 1,
+         "test": {"force_mae_ev_per_a": f, "energy_mae_ev_per_atom": e, "stress_mae_gpa": None}}
+        for arm, steps, f, e in (
+            ("pruned", 1, 0.4, 0.4), ("pruned", 10, 0.1, 0.3),
+            ("scratch", 1, 0.8, 0.8), ("scratch", 40, 0.2, 0.2),
+        )
+    ]  # fmt: skip
+    assert equal_errors({"arms": arms, "results": results}) == [
+        "- forces, meV/Å: *scratch* ends at 200 after 40 TFLOP; *pruned* is there after 3.2:"
+        " 12.6 times less.",
+        "- energy, meV/atom: *scratch* ends at 200 after 40 TFLOP; *pruned* does not come down to"
+        " that.",
+    ]
 
 
 def test_the_best_rate_is_taken_and_the_result_is_gathered(tmp_path):

@@ -78,11 +78,12 @@ def test_compiled_variants_have_processes_of_their_own():
 
 
 def test_parts_of_compiled_variants_are_merged(tmp_path):
-    main = {"ratios": {"optimized": 1}, "forces": {"optimized": 2}, "failed": {}}
+    main = {"ratios": {"optimized": 1}, "forces": {"optimized": 2}, "failed": {}, "commit": "a"}
     extra = {
         "ratios": {"optimized": 3, "own": 4},
         "forces": {"optimized": 5, "own": 6},
         "failed": {},
+        "commit": "b",
     }
     write_json(tmp_path / "x.json", main)
     write_json(tmp_path / "x-own.json", extra)

@@ -353,7 +353,7 @@ def test_mix_by_element(dim, species):
 def test_the_note_is_kept(tmp_path):
     """In files, texts, and through other passes."""
     graph = optimized("single").replace(compiled=EAGER)
-    assert str(graph).endswith("compiled by eager")
+    assert "compiled by eager" in str(graph).splitlines()
     assert irprune.run("cse", graph).compiled == EAGER
     graph.save(str(tmp_path / "a.irp"))
     read = irprune.load(tmp_path / "a.irp")

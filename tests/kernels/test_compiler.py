@@ -104,7 +104,8 @@ def test_what_the_cpu_backend_declines(device, dtype, reason):
 
 
 def test_an_unknown_backend():
-    with pytest.raises(UsageError, match=r"^no backend is called 'gpu'; known are cpu, reference$"):
+    known = "triton, cpu, openequivariance, cuequivariance, reference"
+    with pytest.raises(UsageError, match=rf"^no backend is called 'gpu'; known are {known}$"):
         backends.choose(specs.polynomial(3), CPU, torch.float32, "gpu")
 
 
