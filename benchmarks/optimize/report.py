@@ -85,11 +85,11 @@ def _failures(result: Mapping[str, Any]) -> list[str]:
 
 
 def _told(result: Mapping[str, Any]) -> str:
-    worst = {n: _furthest(result, n) for n in ("optimized", "stock, float64")}
+    worst = {n: _furthest(result, n) for n in ("optimized", "stock")}
     return (
-        f"{measured_with(result)}{_environment(result)}. Forces of the optimized models in float32"
-        f" differ from stock in float32 by at most {worst['optimized']:.1e} of the largest force, those"
-        f" of stock in float64 by {worst['stock, float64']:.1e}."
+        f"{measured_with(result)}{_environment(result)}. Forces in float32 differ from those of the"
+        f" optimized model in float64 by at most {worst['optimized']:.1e} of the largest force"
+        f" (optimized) and {worst['stock']:.1e} (stock)."
     )
 
 
@@ -99,8 +99,7 @@ def _environment(result: Mapping[str, Any]) -> str:
 
 
 def _furthest(result: Mapping[str, Any], name: str) -> float:
-    found = [r["forces"].get(name, 0.0) for r in result["results"] if r["base"] == "stock"]
-    return max(found, default=0.0)
+    return max((r.get("rounding", {}).get(name, 0.0) for r in result["results"]), default=0.0)
 
 
 def plot(result: Mapping[str, Any], stem: Path) -> None:

@@ -51,6 +51,8 @@ VARIANTS = (
 )
 STOCK, OPTIMIZED, TABULATED = VARIANTS[0].name, "optimized", "optimized, tables 1e-6"
 COMPILED = "optimized, compiled"
+EXACT = "optimized, float64"
+"""What forces in float32 are compared with, those of the stock calculator too."""
 TABLES = "tabulate-radial{tol=1e-6}"
 BY_NAME = {v.name: v for v in VARIANTS}
 

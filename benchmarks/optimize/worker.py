@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.files import read_json, write_json
-from benchmarks.optimize.variants import BY_NAME, calculator
+from benchmarks.optimize.variants import BY_NAME, EXACT, calculator
 from benchmarks.problems import CRYSTALS, MODELS
 from benchmarks.timing import in_turn, paired_ratios
 from benchmarks.worker import JIT_CALLS, Bench, edges_per_atom
@@ -97,6 +97,7 @@ def measure(job: Mapping[str, Any]) -> None:
                 "edges_per_atom": round(edges_per_atom(atoms, job["cutoff"]), 3),
                 "ratios": {n: paired_ratios(times[n], times[base]) for n in names[1:]},
                 "forces": forces_apart(bench, base),
+                "rounding": forces_apart(bench, EXACT) if EXACT in names else {},
                 "over_estimate": {
                     n: round(statistics.median(times[n]) / s, 3) for n, s in estimated.items()
                 },
