@@ -84,7 +84,7 @@ def load(name_or_path: str, trust: bool) -> Loaded:
     else:
         raise UsageError(f"there is no SevenNet file or model {name_or_path}")
     module, config = build(checkpoint, name_or_path)
-    return Loaded(module, config, describe_atoms(config, name), name_or_path)
+    return Loaded(module, config, describe_atoms(config, name), str(path))
 
 
 def read_checkpoint(path: Path, trust: bool) -> dict[str, Any]:
