@@ -14,9 +14,18 @@ from ase.io import write
 from benchmarks.accuracy import cost
 from benchmarks.accuracy.config import Arm, Data, asked, read
 from benchmarks.accuracy.datasets import moved_by, parts, shifted, shifts, told_by
-from benchmarks.accuracy.report import ERRORS, compute_at, equal_errors, plot, rows, table
+from benchmarks.accuracy.report import (
+    ERRORS,
+    compute_at,
+    equal_errors,
+    plot,
+    published,
+    rows,
+    table,
+)
 from benchmarks.accuracy.run import gather, jobs_of, part
 from benchmarks.problems import MODELS
+from benchmarks.table import write_into
 from irprune.data.frames import labels_of
 from irprune.evaluate.potential import Potential
 from irprune.pipeline import Pipeline
@@ -254,3 +263,15 @@ def test_what_is_counted():
     assert cost.training(10.0, 5.0, 2) == 9 * 10 * 5 * 2
     assert cost.labelling(10.0, 5.0) == 150
     assert cost.scoring(10.0, 5.0, probes=2) == (3 + 3 * 6) * 50
+
+
+COMMITTED = Path(__file__).parents[2] / "benchmarks/results/accuracy/compute.json"
+
+
+def test_the_committed_result_is_on_its_page():
+    page = (CONFIGS[0].parents[1] / "compute.md").read_text(encoding="utf-8")
+    result = json.loads(COMMITTED.read_text(encoding="utf-8"))
+    assert write_into(page, published(result)) == page
+    assert {r["seed"] for r in result["results"]} == {0, 1, 2}
+    assert all(row["seeds"] == 3 for row in rows(result))
+    assert COMMITTED.with_suffix(".svg").is_file()
