@@ -92,6 +92,8 @@ def _classify(site: Site, known: dict[str, Known], why: dict[str, str]) -> Known
     node, t = site.node, site.out
     if node.op == "get_attr":
         return None
+    if isinstance(t, Other) and t.kind == "unknown":
+        return f"{node.name} has no type: it is a barrier, or lies behind one"
     if isinstance(t, Other) and t.kind == "edge_index":
         return Ends(node)
     if isinstance(t, Other) and t.kind == "index" and node.op == "placeholder":

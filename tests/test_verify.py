@@ -91,6 +91,7 @@ def test_translation_notices_a_model_that_sees_where_the_cell_ends() -> None:
                     **vars(batch),
                     "edge_index": batch.edge_index[:, inside],
                     "shifts": batch.shifts[inside],
+                    "rounding": batch.rounding[inside],
                 }
             )
 
