@@ -108,7 +108,10 @@ def test_forces_in_float32(name, shared):
         found[dtype] = atoms.get_forces()
     atoms.calc = make_calculator(model.family, model.location())
     want = found["float64"]
-    ours, stock = (np.abs(f - want).max() for f in (found["float32"], atoms.get_forces()))
+    theirs = atoms.get_forces()
+    ours, stock = (np.abs(f - want).max() for f in (found["float32"], theirs))
+    if name == "7net-0":  # it subtracts positions in float64, as irprune does; MACE in float32
+        assert np.abs(found["float32"] - theirs).max() <= 5e-6 * np.abs(theirs).max()
     assert ours <= 5e-6 * np.abs(want).max()
     assert stock <= 2e-5 * np.abs(want).max()
 
