@@ -46,6 +46,9 @@ class Atomistic:
     inversion: bool = True
     """Whether energies are invariant under x → −x. False for models that give odd quantities an
     even parity (SevenNet with ``is_parity: False``): these tell an object from its mirror image."""
+    exact_edges: bool = True
+    """Whether edge vectors are made in float64 and rounded once. False where the family's own
+    calculator subtracts positions in the model's dtype (MACE), so that float32 gives its forces."""
 
     def __post_init__(self) -> None:
         if not self.cutoff > 0:

@@ -37,7 +37,8 @@ class Batch:
     """[N] int64, index into ``Atomistic.heads``."""
     rounding: Tensor
     """[E, 3] Å, what the float dtype of the batch loses of each edge vector when positions and images
-    of cells are subtracted: in float32 some 1e-7 of the size of the cell, zero in float64."""
+    of cells are subtracted: in float32 some 1e-7 of the size of the cell, zero in float64.
+    Left out, so zero, for models without ``Atomistic.exact_edges``."""
 
     def __len__(self) -> int:
         return int(self.n_atoms.shape[0])
@@ -161,4 +162,5 @@ def _single(atoms: Atoms, atomistic: Atomistic, head: int, dtype: torch.dtype) -
         head=torch.full((n,), head, dtype=torch.int64),
         rounding=torch.zeros(edge_index.shape[1], 3, dtype=torch.float64),
     )
-    return exact.to(dtype)
+    made = exact.to(dtype)
+    return made if atomistic.exact_edges else replace(made, rounding=made.rounding * 0)

@@ -116,8 +116,8 @@ def test_the_committed_result():
             assert len(found["ratios"]) == r["repeats"]
             got = (found["q1"], found["median"], found["q3"])
             assert got == pytest.approx(quartiles(found["ratios"]), abs=2e-4)
-        if "rounding" in r and r["base"] == "stock":
-            assert r["rounding"]["optimized"] <= 5e-6
+        if r["base"] == "stock":
+            assert r["forces"]["optimized"] <= 5e-6
     for model in result["models"].values():
         assert all(c["ok"] for keep in model["keep"].values() for c in keep["checks"])
 

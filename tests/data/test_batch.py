@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -89,6 +91,21 @@ def test_edge_vectors_in_float32_lose_no_more_than_their_own_rounding() -> None:
     assert torch.equal(collate(frames, TOY).to(torch.float32).edge_vectors(), batch.edge_vectors())
     again = batch.to(torch.float64)
     assert torch.equal(again.edge_vectors().float(), batch.edge_vectors())
+
+
+def test_edge_vectors_as_the_family_subtracts_them() -> None:
+    """MACE subtracts positions in its own dtype: equal to it, bit for bit, and not more precise."""
+    crystal = bulk("Cu", cubic=True).repeat(2)
+    crystal.rattle(0.1, seed=0)
+    mace = replace(TOY, exact_edges=False)
+    batch = collate([crystal], mace, torch.float32)
+    assert not batch.rounding.any()
+    assert torch.equal(batch.edge_vectors(), batch._differences())
+    assert not torch.equal(
+        collate([crystal], TOY, torch.float32).edge_vectors(), batch._differences()
+    )
+    exact = collate([crystal], mace).edge_vectors()
+    assert torch.equal(exact, collate([crystal], TOY).edge_vectors())
 
 
 def test_an_edge_and_its_reverse_are_exact_negatives_in_float32() -> None:

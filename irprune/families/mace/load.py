@@ -110,6 +110,7 @@ def wrap(model: nn.Module, path: str) -> Loaded:
         dtype=dtype,
         name=Path(path).stem if path else "",
         inversion=not getattr(model, "use_so3", False),
+        exact_edges=False,
     )
     return Loaded(model, {}, atomistic, path)
 
