@@ -39,7 +39,7 @@ def saved(model, path) -> Path:
 
 @pytest.fixture(scope="module")
 def model():
-    return mace_models.build("6x0e+6x1o", correlation=2)
+    return mace_models.build("4x0e+4x1o", correlation=2)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def check_pruning(plain, other):
     return float((one - two).abs().max() / one.abs().max())
 
 
-@pytest.mark.parametrize("layout", ["ir_mul", "mul_ir"])
+@pytest.mark.parametrize("layout", ["ir_mul", pytest.param("mul_ir", marks=pytest.mark.slow)])
 def test_a_converted_checkpoint_is_loaded_and_pruned_as_the_original(
     model, layout, tmp_path, capsys
 ):

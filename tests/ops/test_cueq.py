@@ -238,8 +238,8 @@ def test_a_path_can_go_alone():
     small = slice_graph(graph).gm.op
     assert type(small) is cuet.ChannelWiseTensorProduct
     assert small.weight.shape == (1, small.weight_numel)
-    assert len(small.f._polynomial_orig.operations[0][1].paths) == 2  # 1e goes as well: unread
-    assert str(small.irreps_out) == "2x0e+2x1o"
+    assert str(small.irreps_out) == "3x0e+3x1o+2x1o"  # without 1o x 1o -> 0e, and what is not read
+    assert small.f._polynomial_orig.operations[0][1].num_paths == 3
 
 
 def reason(module, inputs, **options):
