@@ -15,7 +15,7 @@ from irprune.errors import ExactnessError, IrrepsTypeError, UnknownForm
 from irprune.functional import mask_head, message_gather, scatter_sum, take_head
 from irprune.irreps import BoolMask, IrrepsType, Layout, Segment, Space
 from irprune.ops.base import Cost, Keep, OpDef, Other, Site, register_op
-from irprune.ops.structure import shape_entry
+from irprune.ops.structure import Unrelated, shape_entry
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
@@ -433,7 +433,7 @@ class MessageGather(Passing):
 
 
 @register_op
-class NewZeros(OpDef):
+class NewZeros(Unrelated):
     """``x.new_zeros(rows, dim)`` and ``torch.zeros(rows, dim)`` as the target of an index_add."""
 
     name = "zeros"
@@ -449,23 +449,6 @@ class NewZeros(OpDef):
         rows = next((t.rows for t in sizes if t.kind == "const" and t.rows), None)
         widths = [t.width_of for t in sizes if t.kind == "const" and t.width_of is not None]
         return Other("zeros", rows=rows, width_of=widths[-1] if widths else None)
-
-    def couple(self, site: Site, c: Coupler) -> None:
-        return None
-
-    def nonzero(
-        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
-    ) -> BoolMask | None:
-        return None
-
-    def needed(
-        self,
-        site: Site,
-        need: BoolMask | None,
-        nz: Sequence[BoolMask | None],
-        axes: dict[str, BoolMask],
-    ) -> Needs:
-        return [None if m is None else np.zeros_like(m) for m in nz], {}
 
     def slice_call(
         self, site: Site, keep: Keep, args: tuple[Any, ...], kwargs: dict[str, Any]

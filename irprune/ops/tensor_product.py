@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from irprune.errors import UnknownForm
 from irprune.irreps import BoolMask, IrrepsType
 from irprune.ops import folds
-from irprune.ops.base import Keep, OpDef, Site, register_op
+from irprune.ops.base import Keep, Site, register_op
 from irprune.ops.connection import Path, weight_mask
 from irprune.ops.constants import copy_constants, in_dtype_of
+from irprune.ops.frozen import Frozen
 from irprune.ops.linear import kept_irreps, segment_masks, type_of
 from irprune.ops.path_product import PathProduct, Product
 
@@ -195,7 +196,7 @@ class TensorProduct(PathProduct):
 
 
 @register_op
-class TensorSquare(OpDef):
+class TensorSquare(Frozen):
     """``e3nn.o3.TensorSquare``: typed, but frozen; both factors are the same value."""
 
     name = "tensor-square"
@@ -210,21 +211,3 @@ class TensorSquare(OpDef):
     def couple(self, site: Site, c: Coupler) -> None:
         c.fixed(c.operand(0), "operand of a tensor square")
         c.fixed(c.out, "result of a tensor square")
-
-    def nonzero(
-        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
-    ) -> BoolMask | None:
-        return np.ones(site.result.n_units, bool)
-
-    def needed(
-        self,
-        site: Site,
-        need: BoolMask | None,
-        nz: Sequence[BoolMask | None],
-        axes: dict[str, BoolMask],
-    ) -> Needs:
-        assert nz[0] is not None
-        return [np.ones_like(nz[0])], {}
-
-    def slice(self, site: Site, keep: Keep) -> nn.Module | None:
-        return site.module

@@ -75,6 +75,7 @@ def test_a_converted_checkpoint_is_loaded_and_pruned_as_the_original(
     assert f"irprune: {plain}" not in said
 
 
+@pytest.mark.slow
 def test_contractions_with_reduced_bases(tmp_path):
     model = mace_models.build("4x0e", use_reduced_cg=True)
     plain = saved(model, tmp_path / "plain.model")

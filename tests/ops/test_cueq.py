@@ -13,8 +13,10 @@ from torch import nn
 
 import irprune
 from irprune.errors import IrrepsTypeError
+from irprune.irreps import IrrepsType, Layout
 from irprune.ladder import masked_sliced_rung
 from irprune.ops import folds
+from irprune.ops.cueq.transpose import order_of
 from irprune.slicing import slice_graph
 from irprune.testing import conform, random_irreps
 from tests.handmade import error, trace, without
@@ -113,7 +115,7 @@ MAKERS = {
 QUICK = {
     ("linear", "mul_ir"), ("mixed", "ir_mul"), ("channelwise", "ir_mul"), ("per_row", "mul_ir"),
     ("connected", "mul_ir"), ("connected_per_row", "ir_mul"), ("contraction", "ir_mul"),
-    ("redundant", "mul_ir"), ("transpose", "mul_ir"),
+    ("transpose", "mul_ir"),
 }  # fmt: skip
 ALL = [
     pytest.param(name, layout, marks=() if (name, layout) in QUICK else pytest.mark.slow)
@@ -191,6 +193,43 @@ def test_both_layouts_lose_the_same_blocks_to_the_same_function():
         values.append(small.module()(*small.example(seed=1)))
     assert np.array_equal(*kept)
     torch.testing.assert_close(*values, rtol=1e-12, atol=1e-12)
+
+
+def test_functions_between_layers_in_ir_mul():
+    """Sums, one number per row, whole segments, concatenations, scalars as in ``mul_ir``."""
+    first, second = irreps("3x0e+2x1o"), irreps("3x0e+2x1o+2x1o+3x0e")
+    options = {"layout": cue.ir_mul, "method": "naive"}
+
+    def forward(self, x, y):
+        x = self.first(x)
+        scalars, vectors = x[:, :3], x.narrow(-1, 3, 6)
+        x = torch.cat([x, vectors * y, torch.nn.functional.silu(scalars)], dim=-1)
+        return self.last(self.second(x) + x)
+
+    graph = trace(
+        forward,
+        {"x": "3x0e+2x1o ir_mul", "y": "0e"},
+        first=cuet.Linear(first, first, **options),
+        second=cuet.Linear(second, second, **options),
+        last=cuet.Linear(second, irreps("0e+1o"), **options),
+    )
+    assert not graph.blocks.barriers
+    graph = graph.replace(
+        keep=irprune.run("score{by=random},select{keep=0.5,scope=axis}", graph).keep
+    )
+    assert not graph.keep.all()
+    assert error(graph) <= 1e-10
+
+
+def test_activations_are_counted_by_copy_in_both_layouts():
+    from irprune.passes.criteria.activation import _mean_squares
+
+    t = IrrepsType.parse("2x0e+3x1o+2x2e")
+    other = IrrepsType.parse("2x0e+3x1o+2x2e", layout=Layout.IR_MUL)
+    x = torch.randn(5, t.dim, dtype=torch.float64)
+    moved = x[:, order_of(t, Layout.IR_MUL)]
+    assert np.allclose(_mean_squares(t, x), _mean_squares(other, moved), rtol=1e-14)
+    assert torch.equal(moved[:, order_of(other, Layout.MUL_IR)], x)
 
 
 @pytest.mark.parametrize("name", ["linear", "connected"])

@@ -36,7 +36,7 @@ def irreps_in(m: Any) -> str:
 
     Empty where it moves nothing.
     """
-    inner = getattr(m.f, "f", None)  # a torch.fx graph, or a CUDA kernel with its table
+    inner: Any = getattr(m.f, "f", None)  # a torch.fx graph, or a CUDA kernel with its table
     if isinstance(inner, fx.GraphModule):
         added = [n.args[1] for n in inner.graph.nodes if n.target is operator.add]
         shapes = [shape for shape in added if len(shape) == 2]
