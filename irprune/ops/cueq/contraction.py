@@ -59,7 +59,7 @@ class Contraction:
     def weights_of(self, outs: BoolMask) -> BoolMask:
         """The weights that lead to some of the output orders, [n_weights]."""
         found = np.zeros(self.n_weights, bool)
-        hit = self.orders[1][:, outs].any(axis=1)
+        hit = np.asarray(self.orders[1][:, outs].any(axis=1), bool)
         found[[t.weight for t, h in zip(self.terms, hit, strict=True) if h]] = True
         return found
 
@@ -221,9 +221,9 @@ class CueContraction(OpDef):
         outs = keep.axes["order_out"]
         weights = t.weights_of(outs)
         rows = int((weights if m.projection is None else _rows(m, weights)).sum())
-        live = t.orders[1][:, outs].any(axis=1)
-        flops = sum(len(x.factors) + 2.0 for x, on in zip(t.terms, live, strict=True) if on)
-        return Cost(int(m.num_elements) * rows * channels, flops * channels)
+        live = np.asarray(t.orders[1][:, outs].any(axis=1), bool)
+        flops = sum(len(x.factors) + 2 for x, on in zip(t.terms, live, strict=True) if on)
+        return Cost(int(m.num_elements) * rows * channels, float(flops * channels))
 
     def apply(
         self, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any], axes: dict[str, Tensor]

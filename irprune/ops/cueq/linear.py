@@ -194,9 +194,9 @@ class CueLinear(OpDef):
         return modules.spec_of(m, (m.irreps_in, m.irreps_out), layouts)
 
     def build(self, spec: dict[str, Any]) -> nn.Module:
-        irreps = [modules.irreps_named(spec["group"], t) for t in spec["irreps"]]
+        takes, gives = (modules.irreps_named(spec["group"], t) for t in spec["irreps"])
         layouts = [modules.layout_named(name) for name in spec["layouts"]]
-        made: nn.Module = self.make(*irreps, layouts, spec["math_dtype"], spec["method"])
+        made: nn.Module = self.make(takes, gives, layouts, spec["math_dtype"], spec["method"])
         modules.put(made, modules.polynomial_from_json(spec["polynomial"], 2), spec["method"])
         return made
 

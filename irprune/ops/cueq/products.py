@@ -55,7 +55,10 @@ def terms_of(polynomial: Any) -> list[Term]:
     """The paths of a descriptor, in the order of their weights."""
     ((_, d),) = polynomial.operations
     shapes = d.operands[0].segments
-    made = [Term(*p.indices, tuple(shapes[p.indices[0]]), p.coefficients) for p in d.paths]
+    made = []
+    for p in d.paths:
+        weight, i1, i2, out = p.indices
+        made.append(Term(weight, i1, i2, out, tuple(shapes[weight]), p.coefficients))
     return sorted(made, key=lambda t: t.weight)
 
 
