@@ -87,7 +87,7 @@ def equal_errors(result: Mapping[str, Any]) -> list[str]:
             told = (
                 "does not come down to that"
                 if at is None
-                else f"is there after {at / 1e12:.2g}: {spent / at:.1f} times less"
+                else f"is there after {at / 1e12:.2g}: {_times(spent / at)}"
             )
             lines.append(
                 f"- {label}: *{arm['name']}* ends at {goal * scale:.3g} after {spent / 1e12:.3g}"
@@ -96,9 +96,24 @@ def equal_errors(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} times less" if ratio >= 1 else f"{1 / ratio:.1f} times more"
+
+
+def pretrained(result: Mapping[str, Any]) -> list[str]:
+    """What the checkpoint took, where the experiment trained it for itself."""
+    found = result.get("pretraining")
+    if not found:
+        return []
+    return [
+        f"- The checkpoint ({found['hidden']}, {found['params']:,} parameters) was trained first:"
+        f" {found['steps']} steps, {found['flops'] / 1e12:.3g} TFLOP, which are in no arm."
+    ]
+
+
 def published(result: Mapping[str, Any]) -> str:
     """The table, compute at equal errors, and what it was measured with."""
-    equal = equal_errors(result)
+    equal = [*equal_errors(result), *pretrained(result)]
     return "\n".join(
         [table(result), "", *equal, *([""] if equal else []), measured_with(result) + "."]
     )

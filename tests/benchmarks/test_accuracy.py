@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from ase import Atoms
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from benchmarks.accuracy import cost
-from benchmarks.accuracy.config import Arm, Data, asked, read
+from benchmarks.accuracy.config import Arm, Data, Pretraining, asked, read
 from benchmarks.accuracy.datasets import moved_by, parts, shifted, shifts, told_by
 from benchmarks.accuracy.report import (
     ERRORS,
@@ -23,7 +25,7 @@ from benchmarks.accuracy.report import (
     rows,
     table,
 )
-from benchmarks.accuracy.run import gather, jobs_of, part
+from benchmarks.accuracy.run import gather, jobs_of, made, part, told
 from benchmarks.problems import MODELS
 from benchmarks.table import write_into
 from irprune.data.frames import labels_of
@@ -50,7 +52,7 @@ SMALL = {
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_the_experiments_can_be_run(path):
     experiment = read(path)
-    assert experiment.model in MODELS
+    assert (experiment.model in MODELS) != bool(experiment.pretrain)
     names = [a.name for a in experiment.arms]
     assert len(set(names)) == len(names)
     for arm in experiment.arms:
@@ -75,6 +77,37 @@ def test_unknown_fields_are_named(tmp_path):
         Arm("a", start="new")
     with pytest.raises(ValueError, match="arm a: start full and prune 'slice'"):
         Arm("a", start="full", prune="slice")
+
+
+def test_a_checkpoint_that_the_experiment_trains_for_itself(tmp_path):
+    plan = {"hidden": "4x0e+4x1o", "steps": 3, "lr": 0.01, "radial": [4]}
+    experiment = experiment_of(tmp_path, model="own", pretrain=plan)
+    other = experiment_of(tmp_path, model="own", pretrain={**plan, "steps": 4})
+    assert experiment.pretrain == Pretraining("4x0e+4x1o", 3, 0.01, radial=(4,))
+    assert made(experiment, tmp_path / "own") != made(other, tmp_path / "own")
+    assert asked(experiment, experiment.arms[0]) != asked(other, other.arms[0])
+    assert "3 more for the checkpoint" in told(experiment, (0,))
+    with pytest.raises(ValueError, match=r"small\.yaml: pretrain: no such field: depth"):
+        experiment_of(tmp_path, pretrain={**plan, "depth": 3})
+
+
+def test_an_untrained_checkpoint_has_the_energies_of_the_labels(tmp_path):
+    from benchmarks.accuracy.pretrain import untrained
+    from irprune.families.mace.family import MaceFamily
+    from irprune.families.mace.load import wrap
+    from irprune.families.trace import trace_family
+
+    frames = []
+    for n, energy in ((1, -1.0), (2, -3.0)):
+        atoms = Atoms(f"O{n}H", [[0.0, 0.0, 1.2 * i] for i in range(n + 1)])
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=np.full((n + 1, 3), 0.5))
+        frames.append(atoms)
+    plan = Pretraining("4x0e+4x1o", 1, 0.01, max_ell=1, correlation=2, radial=(4,))
+    graph = trace_family(MaceFamily(), wrap(untrained(plan, (1, 8), frames), "x"))
+    assert graph.atomistic.atomic_numbers == (1, 8)
+    energies = graph.source.module.atomic_energies_fn.atomic_energies.flatten()
+    assert energies.tolist() == pytest.approx([1.0, -2.0], abs=1e-5)  # of H and O
+    assert float(graph.source.module.scale_shift.scale) == pytest.approx(0.5)
 
 
 @pytest.fixture
