@@ -70,7 +70,7 @@ class Arm:
     teacher: bool = False
     """Learn from the checkpoint instead of labels."""
     lr: tuple[float, ...] = (2e-3,)
-    """The best on held-out structures at the first seed and the smallest budget is taken for all."""
+    """The best on held-out structures at the first seed is taken for all, for each budget by itself."""
     steps: tuple[int, ...] = ()
     """Budgets, where they are not those of the experiment."""
     settings: Mapping[str, Any] = field(default_factory=dict)

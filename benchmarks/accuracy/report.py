@@ -41,6 +41,7 @@ def rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     for (arm, steps), found in groups.items():
         row: dict[str, Any] = {"arm": arm, "steps": steps, "seeds": len(found)}
         row["flops"] = statistics.mean(f["flops"] for f in found)
+        row["lr"] = found[0].get("lr") if found[0]["steps"] else None
         row["params"] = round(statistics.mean(f["params"] for f in found))
         for key in ERRORS:
             values = [f["test"][key] for f in found if f["test"][key] is not None]
@@ -127,13 +128,15 @@ def table(result: Mapping[str, Any]) -> str:
         "arm",
         "parameters",
         "steps",
+        "rate",
         "training, TFLOP",
         "seeds",
         *(ERRORS[k][0] for k in shown),
     ]
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     for r in found:
-        cells = [r["arm"], f"{r['params']:,}", str(r["steps"]), f"{r['flops'] / 1e12:.3g}",
+        rate = "" if r["lr"] is None else f"{r['lr']:g}"
+        cells = [r["arm"], f"{r['params']:,}", str(r["steps"]), rate, f"{r['flops'] / 1e12:.3g}",
                  str(r["seeds"])]  # fmt: skip
         for k in shown:
             mean, spread = r.get(k, (None, None))

@@ -36,24 +36,23 @@ def part(folder: Path, arm: Arm, steps: int, seed: int, lr: float) -> Path:
 def jobs_of(
     experiment: Experiment, folder: Path, seeds: tuple[int, ...]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What tunes learning rates, and what is measured with the rates that are known by now."""
+    """What tunes learning rates, and what is measured with the rates that are known by now.
+
+    Rates are tuned for every budget by itself: what suits a short training may not suit a long one.
+    """
     tune, rest = [], []
     check_parts(experiment, folder)
     for arm in experiment.arms:
-        budgets = arm.budgets(experiment.steps)
-        first = (min(budgets), experiment.seeds[0])
-        tried = [part(folder, arm, *first, lr) for lr in arm.lr]
-        if len(arm.lr) > 1:
-            tune += [_job(arm, *first, lr, p) for lr, p in zip(arm.lr, tried, strict=True)]
-        losses = [(read_json(p) or {}).get("valid_loss") for p in tried]
-        if len(arm.lr) > 1 and None in losses:
-            continue
-        best = (
-            arm.lr[min(range(len(losses)), key=losses.__getitem__)]
-            if len(losses) > 1
-            else arm.lr[0]
-        )
-        for steps in budgets:
+        for steps in arm.budgets(experiment.steps):
+            first = (steps, experiment.seeds[0])
+            tried = [part(folder, arm, *first, lr) for lr in arm.lr]
+            best = arm.lr[0]
+            if len(arm.lr) > 1:
+                tune += [_job(arm, *first, lr, p) for lr, p in zip(arm.lr, tried, strict=True)]
+                losses = [(read_json(p) or {}).get("valid_loss") for p in tried]
+                if None in losses:
+                    continue
+                best = arm.lr[min(range(len(losses)), key=losses.__getitem__)]
             for seed in seeds:
                 rest.append(_job(arm, steps, seed, best, part(folder, arm, steps, seed, best)))
     return tune, rest
@@ -146,7 +145,7 @@ def told(experiment: Experiment, seeds: tuple[int, ...]) -> str:
     """What is about to be spent."""
     budgets = {a.name: a.budgets(experiment.steps) for a in experiment.arms}
     total = sum(map(sum, budgets.values())) * len(seeds)
-    total += sum(len(a.lr) * min(budgets[a.name]) for a in experiment.arms if len(a.lr) > 1)
+    total += sum(len(a.lr) * sum(budgets[a.name]) for a in experiment.arms if len(a.lr) > 1)
     first = f", {experiment.pretrain.steps} more for the checkpoint" if experiment.pretrain else ""
     return (
         f"{experiment.name}: {len(budgets)} arms, seeds {list(seeds)}, at most {total} steps of"

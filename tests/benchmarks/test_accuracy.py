@@ -239,20 +239,22 @@ def test_the_best_rate_is_taken_and_the_result_is_gathered(tmp_path):
     folder.mkdir()
     tune, rest = jobs_of(experiment, folder, (0, 1, 2))
     assert [(j["arm"], j["steps"], j["seed"], j["lr"]) for j in tune] == [
-        ("scratch", 10, 0, lr) for lr in (0.1, 0.2, 0.3)
+        ("scratch", steps, 0, lr) for steps in (10, 20) for lr in (0.1, 0.2, 0.3)
     ]
     assert {j["arm"] for j in rest} == {"pruned", "checkpoint"}  # rates of scratch are not known
-    for job, loss in zip(tune, (3.0, 1.0, 2.0), strict=True):
+    for job, loss in zip(tune, (3.0, 1.0, 2.0, 3.0, 2.0, 1.0), strict=True):
         Path(job["output"]).write_text(json.dumps({"valid_loss": loss}))
     _, rest = jobs_of(experiment, folder, (0, 1))
-    assert {j["lr"] for j in rest if j["arm"] == "scratch"} == {0.2}
+    rates = {(j["steps"], j["lr"]) for j in rest if j["arm"] == "scratch"}
+    assert rates == {(10, 0.2), (20, 0.3)}  # each budget has its own
     assert len(rest) == 2 * (2 + 2 + 1)
     for job in rest:
         test = {"force_mae_ev_per_a": 0.1 + 0.02 * job["seed"], "energy_mae_ev_per_atom": 0.01,
                 "stress_mae_gpa": None}  # fmt: skip
         Path(job["output"]).write_text(json.dumps(
             {"arm": job["arm"], "steps": job["steps"], "seed": job["seed"], "params": 1000,
-             "flops": 1e12 * job["steps"], "test": test, "valid_loss": 1.0}))  # fmt: skip
+             "lr": job["lr"], "flops": 1e12 * job["steps"], "test": test,
+             "valid_loss": 1.0}))  # fmt: skip
     assert part(folder, experiment.arms[1], 10, 0, 0.2).is_file()
     result = gather(experiment, folder, "command")
     (row,) = (r for r in rows(result) if r["arm"] == "scratch" and r["steps"] == 20)
@@ -261,9 +263,9 @@ def test_the_best_rate_is_taken_and_the_result_is_gathered(tmp_path):
     assert row["flops"] == 2e13
     text = table(result).splitlines()
     assert text[0].startswith(
-        "| arm | parameters | steps | training, TFLOP | seeds | forces, meV/Å |"
+        "| arm | parameters | steps | rate | training, TFLOP | seeds | forces, meV/Å |"
     )
-    assert "| scratch | 1,000 | 20 | 20 | 2 | 110 ± 14 | 10 ± 0 |" in text
+    assert "| scratch | 1,000 | 20 | 0.3 | 20 | 2 | 110 ± 14 | 10 ± 0 |" in text
     plot(result, tmp_path / "picture")
     assert (tmp_path / "picture.svg").read_text().count("scratch") >= 1
 
