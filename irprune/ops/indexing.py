@@ -44,6 +44,11 @@ def cut(site: Site, t: IrrepsType, start: int, stop: int) -> slice:
             f"{site.where} takes components {start}:{stop} of {site.operands[0].name}: {t}, which"
             " cuts through an irrep"
         )
+    if t.layout is Layout.IR_MUL and not {a, b} <= set(t.starts):
+        raise IrrepsTypeError(
+            f"{site.where} takes components {start}:{stop} of {site.operands[0].name}: {t}, whose"
+            " copies are not contiguous; only whole segments can be taken"
+        )
     return slice(int(a), int(b))
 
 
@@ -339,14 +344,19 @@ class Concatenate(OpDef):
     def infer(self, site: Site) -> Any:
         dim = site.node.kwargs.get("dim", site.node.args[1] if len(site.node.args) > 1 else 0)
         parts = [site.irreps(i) for i in range(len(site.types))]
-        if dim not in (-1, 1) or any(p.layout is not Layout.MUL_IR for p in parts):
+        mixed = any(p.layout is Layout.IR_MUL for p in parts)
+        layout = Layout.IR_MUL if mixed else Layout.MUL_IR
+        if dim not in (-1, 1):
             raise UnknownForm(f"{site.where} concatenates along dim={dim}; known is the last")
+        if any(p.layout is not layout and not (p.is_flat and p.orderless) for p in parts):
+            given = ", ".join(map(str, parts))
+            raise UnknownForm(f"{site.where} concatenates {given}; known is one flat layout")
         segments: tuple[Segment, ...] = sum((p.segments for p in parts), ())
         spaces = {p.space for p in parts} - {Space.ANY}
         if len(spaces) > 1:
             names = ", ".join(f"{o.name}: {p}" for o, p in zip(site.operands, parts, strict=True))
             raise IrrepsTypeError(f"{site.where} concatenates different rows: {names}")
-        return IrrepsType(segments, Layout.MUL_IR, spaces.pop() if spaces else Space.ANY)
+        return IrrepsType(segments, layout, spaces.pop() if spaces else Space.ANY)
 
     def couple(self, site: Site, c: Coupler) -> None:
         start = 0

@@ -76,10 +76,10 @@ def shape_entry(shape: Other, index: Any) -> Any:
         return Other("const", rows=getattr(t, "rows", None), width_of=shape.width_of)
     if not isinstance(index, int):
         return Other("shape", value=None, width_of=shape.width_of)
-    rank = {Layout.ROWS: 1, Layout.MUL_IR: 2, Layout.MUL_X_DIM: 3}[t.layout]
+    rank = {Layout.ROWS: 1, Layout.MUL_X_DIM: 3}.get(t.layout, 2)
     if index % rank == 0:
         return Other("const", rows=t.space.value)
-    width = t.dim if t.layout is Layout.MUL_IR else None
+    width = t.dim if t.is_flat else None
     return Other("const", value=width, width_of=shape.width_of)
 
 
