@@ -102,8 +102,8 @@ def _values(model: Any, head: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     positions = torch.cartesian_prod(side, side, side)[:n] * SPACING
     positions = positions + 0.4 * torch.rand(n, 3, generator=generator, dtype=torch.float64)
-    apart = torch.cdist(positions, positions)
-    edges = torch.nonzero((apart < float(model.r_max)) & (apart > 0)).T
+    near = torch.linalg.norm(positions[:, None] - positions, dim=-1) < float(model.r_max)
+    edges = torch.nonzero(near.fill_diagonal_(False)).T
     data = {
         "positions": positions.to(like),
         "shifts": like.new_zeros(edges.shape[1], 3),
