@@ -43,7 +43,7 @@ def section(page: str, title: str) -> str:
 def rows(text: str) -> list[list[str]]:
     """Cells of all tables in a text; the lines under the headings are left out."""
     lines = re.findall(r"^\|(.*)\|$", text, re.MULTILINE)
-    cells = [[c.strip() for c in line.split(" | ")] for line in lines]
+    cells = [[c.strip().replace("\\|", "|") for c in line.split(" | ")] for line in lines]
     return [c for c in cells if not set("".join(c)) <= set("-|")]
 
 
@@ -131,6 +131,18 @@ def test_every_op_and_its_fold_is_documented() -> None:
         assert code(trait) == op.trait.value, name
         assert fold.startswith("none") == (op.trait.value == "exact"), name
         assert source
+
+
+def test_every_pass_and_its_fold_is_documented() -> None:
+    text = section("exactness.md", "The fold of every pass")
+    table = rows(text)[1:]
+    exact = {n: cls.trait for n, cls in PASSES.items() if not cls.trait.startswith("approximate")}
+    assert {code(r[0]): code(r[1]) for r in table} == exact
+    for name, trait, fold, why in table:
+        assert fold.startswith("none") == (code(trait) == "exact"), name
+        assert why
+    rest = text.rpartition("|")[2].partition(" are approximate")[0]
+    assert set(re.findall(r"`([\w-]+)`", rest)) == set(PASSES) - set(exact)
 
 
 def test_the_tolerances_are_those_of_the_code() -> None:
