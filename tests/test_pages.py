@@ -60,9 +60,11 @@ def test_prune_for_lammps(tmp_path: Path) -> None:
 
     from tests.families import mace_models, sevennet_models
 
-    made = sevennet_models.build(lmax=1, channel=4, is_parity=False)
+    made = sevennet_models.build(lmax=1, channel=2, is_parity=False)
     torch.save(sevennet_models.checkpoint_of(*made), tmp_path / "model.pth")
-    torch.save(mace_models.build("6x0e+6x1o"), tmp_path / "mace.model")
+    torch.save(
+        mace_models.build("4x0e", num_interactions=1, correlation=2), tmp_path / "mace.model"
+    )
     run_page(read("lammps.md"), tmp_path)
 
 
