@@ -141,8 +141,9 @@ _SPACES = {4: Space.NODE, 7: Space.EDGE, 2: Space.GRAPH}
 def parse_input(name: str, text: str) -> IrrepsType | Other:
     """Reads the type of an input: ``8x0e+1o``, ``edge:0e+1o``, ``index``, ``edge_index``.
 
-    Without a prefix (``node:``, ``edge:``, ``graph:``) the rows are edges where the name says so
-    (edge, src, dst, sender, receiver), else nodes.
+    Irreps followed by `` ir_mul`` lie in that layout. Without a prefix (``node:``, ``edge:``,
+    ``graph:``) the rows are edges where the name says so (edge, src, dst, sender, receiver), else
+    nodes.
 
     Raises:
         UsageError: an unknown prefix, or irreps that do not parse.
@@ -160,7 +161,8 @@ def parse_input(name: str, text: str) -> IrrepsType | Other:
         return Other("index", rows=rows.value)
     if rest == "scalar":
         return IrrepsType.scalars(1, rows)
-    return IrrepsType.parse(rest, rows)
+    irreps = rest.removesuffix(" ir_mul")
+    return IrrepsType.parse(irreps, rows, Layout.MUL_IR if irreps == rest else Layout.IR_MUL)
 
 
 def example_inputs(
@@ -184,7 +186,7 @@ def example_inputs(
 
 def row_shape(t: IrrepsType) -> tuple[int, ...]:
     """The shape of one row of a value: [dim], [] or [k, Σ (2l+1)], by its layout."""
-    if t.layout is Layout.MUL_IR:
+    if t.is_flat:
         return (t.dim,)
     if t.layout is Layout.ROWS:
         return ()

@@ -29,6 +29,9 @@ class Layout(str, Enum):
 
     MUL_IR = "mul_ir"
     """[rows, Σ mul·(2l+1)], e3nn's flat layout: copy by copy, components contiguous."""
+    IR_MUL = "ir_mul"
+    """[rows, Σ (2l+1)·mul], cuEquivariance's other flat layout: within a segment component by
+    component, copies contiguous."""
     ROWS = "rows"
     """[rows]: one scalar per row, without a feature axis."""
     MUL_X_DIM = "mul_x_dim"
@@ -71,7 +74,8 @@ class IrrepsType:
     """Ordered segments, a layout and an index space; equal only if all three are.
 
     Never simplified silently: ``2x0e+3x0e`` and ``5x0e`` are different types, although they have the
-    same units (``same_units``), which is what a linear map may rely on.
+    same units (``same_units``), which is what a linear map may rely on. Where both flat layouts are
+    the same in memory (scalars, single copies), ``ir_mul`` becomes ``mul_ir``.
     """
 
     segments: tuple[Segment, ...]
@@ -79,6 +83,8 @@ class IrrepsType:
     space: Space = Space.NODE
 
     def __post_init__(self) -> None:
+        if self.layout is Layout.IR_MUL and self.orderless:
+            object.__setattr__(self, "layout", Layout.MUL_IR)
         if self.layout is Layout.MUL_X_DIM and len({s.mul for s in self.segments}) > 1:
             raise UsageError(
                 "layout mul_x_dim needs the same number of channels in every order, got"
@@ -128,6 +134,16 @@ class IrrepsType:
         mark = "" if self.layout is Layout.MUL_IR else f" {self.layout.value}"
         return f"{self.space.value}[{self.irreps}{mark}]"
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether a row has one axis, of all components."""
+        return self.layout in (Layout.MUL_IR, Layout.IR_MUL)
+
+    @property
+    def orderless(self) -> bool:
+        """Whether ``mul_ir`` and ``ir_mul`` lie in memory alike."""
+        return all(s.l == 0 or s.mul <= 1 for s in self.segments)
+
     @cached_property
     def n_units(self) -> int:
         return sum(s.mul for s in self.segments)
@@ -168,13 +184,34 @@ class IrrepsType:
         """(l, p) of each unit."""
         return tuple((s.l, s.p) for s in self.segments for _ in range(s.mul))
 
+    @cached_property
+    def component_units(self) -> NDArray[np.int64]:
+        """The unit of every component of a flat row, in the order of the layout, [dim]."""
+        units = np.arange(self.n_units)
+        if self.layout is not Layout.IR_MUL:
+            return np.repeat(units, self.unit_dims)
+        runs = [np.tile(units[self.units(i)], s.dim) for i, s in enumerate(self.segments)]
+        return np.concatenate(runs) if runs else units
+
+    @property
+    def by_copy(self) -> NDArray[np.int64]:
+        """Places in a flat row of all components, copy by copy as in ``mul_ir``, [dim]."""
+        return np.argsort(self.component_units, kind="stable")
+
     def components(self, mask: BoolMask) -> BoolMask:
-        """A unit mask widened to components in the flat ``mul_ir`` order, [dim]."""
-        return np.repeat(mask, self.unit_dims)
+        """A unit mask widened to components in the flat order of the layout, [dim]."""
+        return mask[self.component_units]
 
     def same_units(self, other: IrrepsType) -> bool:
-        """Same layout and the same sequence of irreps, however the segments are split."""
-        return self.layout is other.layout and self.unit_irs == other.unit_irs
+        """Same layout, the same sequence of irreps and the same places in a row.
+
+        How the segments are split makes a difference in ``ir_mul`` only.
+        """
+        if self.layout is not other.layout or self.unit_irs != other.unit_irs:
+            return False
+        return self.layout is not Layout.IR_MUL or np.array_equal(
+            self.component_units, other.component_units
+        )
 
     def kept(self, mask: BoolMask, drop_empty: bool = True) -> IrrepsType:
         """The type that remains of the units in ``mask``."""

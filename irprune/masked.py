@@ -124,7 +124,7 @@ def widen(t: IrrepsType, values: Tensor) -> Tensor:
         k = t.segments[0].mul
         dims = torch.tensor([s.dim for s in t.segments], device=values.device)
         return values.reshape(len(t.segments), k).t().repeat_interleave(dims, dim=1)
-    return values.repeat_interleave(torch.as_tensor(t.unit_dims, device=values.device))
+    return values[torch.as_tensor(t.component_units, device=values.device)]
 
 
 class MultipliedInterpreter(fx.Interpreter):

@@ -38,7 +38,8 @@ def trace(
         inputs: type of each argument of ``forward``: irreps such as ``8x0e+4x1o``, ``index`` (one
             integer per row), ``edge_index`` ([2, E]). Rows are nodes, or edges where the name says
             so (edge, src, dst, sender, receiver); ``node:``, ``edge:`` or ``graph:`` before the
-            irreps says it outright. For an argument that is a dict, a mapping from its keys to
+            irreps says it outright; `` ir_mul`` behind them that they lie in cuEquivariance's other
+            layout. For an argument that is a dict, a mapping from its keys to
             types; the keys are inputs of the graph.
         replacements: functions of other Python modules to record whole while tracing.
 

@@ -223,6 +223,7 @@ def test_scalar_without_a_feature_axis_does_not_scale_columns():
         ("senders", "index", "index[edge]"),
         ("batch", "index", "index[node]"),
         ("x", "graph:3x0e", "graph[3x0e]"),
+        ("x", "edge:2x0e + 2x1o ir_mul", "edge[2x0e+2x1o ir_mul]"),
         ("edge_len", "node:1x0e", "node[1x0e]"),
         ("edge_index", "edge_index", "edge_index"),
         ("x", "edge:index", "index[edge]"),

@@ -78,6 +78,34 @@ def test_same_units_is_about_order_and_layout_not_splitting():
     assert not row.same_units(IrrepsType(row.segments, Layout.ROWS))
 
 
+def test_ir_mul_is_another_order_of_a_row():
+    t = IrrepsType.parse("1x0e+2x1o", layout=Layout.IR_MUL)
+    assert str(t) == "node[1x0e+2x1o ir_mul]"
+    assert t.component_units.tolist() == [0, 1, 2, 1, 2, 1, 2]
+    assert t.by_copy.tolist() == [0, 1, 3, 5, 2, 4, 6]
+    mask = np.array([True, False, True])
+    assert np.flatnonzero(t.components(mask)).tolist() == [0, 2, 4, 6]
+    assert not t.same_units(IrrepsType.parse("1x0e+2x1o"))
+
+
+def test_in_ir_mul_the_split_of_segments_matters_but_for_scalars():
+    def t(text):
+        return IrrepsType.parse(text, layout=Layout.IR_MUL)
+
+    assert not t("3x1o").same_units(t("2x1o+1x1o"))
+    assert t("2x0e+3x0e+2x1o").same_units(t("5x0e+2x1o"))
+
+
+@pytest.mark.parametrize("text", ["5x0e+2x0o", "1x1o+1x2e", "3x0e+1x1o", ""])
+def test_what_lies_in_memory_alike_is_mul_ir(text):
+    assert IrrepsType.parse(text, layout=Layout.IR_MUL) == IrrepsType.parse(text)
+
+
+def test_ir_mul_of_which_single_copies_stay_is_mul_ir():
+    t = IrrepsType.parse("1x0e+2x1o", layout=Layout.IR_MUL)
+    assert t.kept(np.array([True, True, False])).layout is Layout.MUL_IR
+
+
 def test_kept_and_components():
     t = IrrepsType.parse("2x0e+2x1o+1x2e", Space.EDGE)
     mask = np.array([True, False, False, True, False])

@@ -166,3 +166,27 @@ def test_a_checkpoint_of_sevennet(tmp_path, capsys):
     code, found, _ = answer(capsys, "rerun", tmp_path / "run.json", "-o", again)
     assert (code, found["same"], found["differs"]) == (0, True, {})
     assert again.read_bytes() == out.read_bytes()
+
+
+def process(seed, *args):
+    """The command line in a process of its own, whose strings hash by a seed: what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "irprune.cli.main", *map(str, args), "--trust-pickle", "--json"],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONHASHSEED": str(seed)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["native:mace", "surgery"])
+def test_a_checkpoint_of_mace(shared, tmp_path, target):
+    """A pickle of a whole module, from the command line: TorchScript counts names per process."""
+    model, out = shared / "checkpoints" / "mace_GeSbTe_L1.model", tmp_path / "small.model"
+    args = ["prune", model, "--keep", "0.5", "--criterion", "magnitude", "--no-verify"]
+    said = process(1, *args, "--target", target, "-o", out)
+    (tmp_path / "run.json").write_text(said)
+    again = tmp_path / "again.model"
+    assert json.loads(process(2, "rerun", tmp_path / "run.json", "-o", again))["same"]
+    assert again.read_bytes() == out.read_bytes()

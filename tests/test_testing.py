@@ -129,6 +129,12 @@ class Halved(nn.Module):
         dims = torch.tensor([ir.dim for mul, ir in self.irreps_in for _ in range(mul)])
         return x * self.weight.repeat_interleave(dims)
 
+    def cut(self, mask, weight):
+        """The blocks in the mask, with the weights given."""
+        small = Halved(kept_irreps(self.irreps_in, segment_masks(self.irreps_in, mask))[0])
+        small.weight = nn.Parameter(weight.detach())
+        return small
+
 
 class Right(OpDef):
     name = "halved"
@@ -138,10 +144,8 @@ class Right(OpDef):
         return site.expect(0, str(site.module.irreps_in))
 
     def slice(self, site, keep):
-        old, mask = site.module, keep.operand(0)
-        small = Halved(kept_irreps(old.irreps_in, segment_masks(old.irreps_in, mask))[0])
-        small.weight = nn.Parameter(old.weight.detach()[torch.from_numpy(mask)])
-        return small
+        mask = keep.operand(0)
+        return site.module.cut(mask, site.module.weight[torch.from_numpy(mask)])
 
     def cost(self, site, keep):
         return base.Cost(int(keep.operand(0).sum()), 1.0)
@@ -155,10 +159,8 @@ class Right(OpDef):
 
 class WrongSlice(Right):
     def slice(self, site, keep):
-        old, mask = site.module, keep.operand(0)
-        small = Halved(kept_irreps(old.irreps_in, segment_masks(old.irreps_in, mask))[0])
-        small.weight = nn.Parameter(old.weight.detach()[: int(mask.sum())])
-        return small
+        mask = keep.operand(0)
+        return site.module.cut(mask, site.module.weight[: int(mask.sum())])
 
 
 class WrongCost(Right):

@@ -70,7 +70,7 @@ class Arm:
     teacher: bool = False
     """Learn from the checkpoint instead of labels."""
     lr: tuple[float, ...] = (2e-3,)
-    """The best on held-out structures at the first seed and the smallest budget is taken for all."""
+    """The best on held-out structures at the first seed is taken for all, for each budget by itself."""
     steps: tuple[int, ...] = ()
     """Budgets, where they are not those of the experiment."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -88,27 +88,54 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Pretraining:
+    """A MACE that is trained on the experiment's data first, to have a larger one to prune."""
+
+    hidden: str
+    """Irreps of the features between the layers, such as 128x0e+128x1o."""
+    steps: int
+    lr: float
+    correlation: int = 3
+    max_ell: int = 3
+    cutoff: float = 5.0
+    """Å."""
+    radial: tuple[int, ...] = (64, 64, 64)
+
+
+@dataclass(frozen=True)
 class Experiment:
     """Arms on one data set, at several budgets and seeds."""
 
     name: str
     question: str
     model: str
-    """A name of benchmarks.problems.MODELS."""
+    """A name of benchmarks.problems.MODELS, or any name for what ``pretrain`` makes."""
     data: Data
     arms: tuple[Arm, ...]
     steps: tuple[int, ...]
     seeds: tuple[int, ...] = (0, 1, 2)
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Of recover, for all arms."""
+    pretrain: Pretraining | None = None
 
 
 def asked(experiment: Experiment, arm: Arm) -> str:
     """Short hash of all that decides what a part of this arm is, but for steps, seed and rate."""
     own = {k: v for k, v in asdict(arm).items() if k not in ("name", "lr", "steps", "settings")}
     settings = {**experiment.settings, **arm.settings}
-    text = json.dumps([experiment.model, asdict(experiment.data), own, settings], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    made = [asdict(experiment.pretrain)] if experiment.pretrain else []
+    return _short([experiment.model, asdict(experiment.data), own, settings, *made])
+
+
+def made_of(experiment: Experiment) -> str:
+    """Short hash of all that decides what the model of ``pretrain`` is."""
+    assert experiment.pretrain is not None
+    given = [asdict(experiment.pretrain), asdict(experiment.data), dict(experiment.settings)]
+    return _short([*given, experiment.seeds[0]])
+
+
+def _short(values: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def read(path: Path) -> Experiment:
@@ -119,6 +146,8 @@ def read(path: Path) -> Experiment:
     """
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     raw["data"] = _made(Data, raw["data"], f"{path.name}: data")
+    if raw.get("pretrain"):
+        raw["pretrain"] = _made(Pretraining, raw["pretrain"], f"{path.name}: pretrain")
     raw["arms"] = tuple(_made(Arm, a, f"{path.name}: arm") for a in raw["arms"])
     return _made(Experiment, {"name": path.stem, **raw}, path.name)
 

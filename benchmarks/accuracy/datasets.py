@@ -37,15 +37,19 @@ REFERENCES = 200
 """Structures at most that reference energies of a test file are taken from."""
 
 
+def data_file(name: str) -> Path:
+    """Where a data set lies: under data/ of the shared folder."""
+    return Path(os.environ.get("IRPRUNE_SHARED", ROOT.parent / "shared")) / "data" / name
+
+
 def parts(data: Data, atomistic: Atomistic, seed: int) -> Parts:
     """The test part is the same for all seeds; what is learned from is drawn by the seed."""
-    shared = Path(os.environ.get("IRPRUNE_SHARED", ROOT.parent / "shared"))
-    frames = read_frames(shared / "data" / data.file)
+    frames = read_frames(data_file(data.file))
     calm = [a for a in frames if _usable(a, data, atomistic)]
     reference: list[Atoms] = []
     fixed, drawn = np.random.default_rng(12345), np.random.default_rng(seed)
     if data.test_file:
-        others = read_frames(shared / "data" / data.test_file)
+        others = read_frames(data_file(data.test_file))
         test, reference = _cut(
             [a for a in others if _usable(a, data, atomistic)], data.test, "", fixed
         )

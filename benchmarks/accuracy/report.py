@@ -41,6 +41,7 @@ def rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     for (arm, steps), found in groups.items():
         row: dict[str, Any] = {"arm": arm, "steps": steps, "seeds": len(found)}
         row["flops"] = statistics.mean(f["flops"] for f in found)
+        row["lr"] = found[0].get("lr") if found[0]["steps"] else None
         row["params"] = round(statistics.mean(f["params"] for f in found))
         for key in ERRORS:
             values = [f["test"][key] for f in found if f["test"][key] is not None]
@@ -87,7 +88,7 @@ def equal_errors(result: Mapping[str, Any]) -> list[str]:
             told = (
                 "does not come down to that"
                 if at is None
-                else f"is there after {at / 1e12:.2g}: {spent / at:.1f} times less"
+                else f"is there after {at / 1e12:.2g}: {_times(spent / at)}"
             )
             lines.append(
                 f"- {label}: *{arm['name']}* ends at {goal * scale:.3g} after {spent / 1e12:.3g}"
@@ -96,9 +97,24 @@ def equal_errors(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} times less" if ratio >= 1 else f"{1 / ratio:.1f} times more"
+
+
+def pretrained(result: Mapping[str, Any]) -> list[str]:
+    """What the checkpoint took, where the experiment trained it for itself."""
+    found = result.get("pretraining")
+    if not found:
+        return []
+    return [
+        f"- The checkpoint ({found['hidden']}, {found['params']:,} parameters) was trained first:"
+        f" {found['steps']} steps, {found['flops'] / 1e12:.3g} TFLOP, which are in no arm."
+    ]
+
+
 def published(result: Mapping[str, Any]) -> str:
     """The table, compute at equal errors, and what it was measured with."""
-    equal = equal_errors(result)
+    equal = [*equal_errors(result), *pretrained(result)]
     return "\n".join(
         [table(result), "", *equal, *([""] if equal else []), measured_with(result) + "."]
     )
@@ -112,13 +128,15 @@ def table(result: Mapping[str, Any]) -> str:
         "arm",
         "parameters",
         "steps",
+        "rate",
         "training, TFLOP",
         "seeds",
         *(ERRORS[k][0] for k in shown),
     ]
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     for r in found:
-        cells = [r["arm"], f"{r['params']:,}", str(r["steps"]), f"{r['flops'] / 1e12:.3g}",
+        rate = "" if r["lr"] is None else f"{r['lr']:g}"
+        cells = [r["arm"], f"{r['params']:,}", str(r["steps"]), rate, f"{r['flops'] / 1e12:.3g}",
                  str(r["seeds"])]  # fmt: skip
         for k in shown:
             mean, spread = r.get(k, (None, None))

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.accuracy.config import Arm, Experiment, asked, read
+from benchmarks.accuracy.config import Arm, Experiment, asked, made_of, read
 from benchmarks.accuracy.report import plot, published
 from benchmarks.files import read_json, write_json
-from benchmarks.problems import ROOT
+from benchmarks.problems import MODELS, ROOT
 
 WORKER = "benchmarks.accuracy.worker"
+PRETRAIN = "benchmarks.accuracy.pretrain"
 
 
 def part(folder: Path, arm: Arm, steps: int, seed: int, lr: float) -> Path:
@@ -35,24 +36,23 @@ def part(folder: Path, arm: Arm, steps: int, seed: int, lr: float) -> Path:
 def jobs_of(
     experiment: Experiment, folder: Path, seeds: tuple[int, ...]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What tunes learning rates, and what is measured with the rates that are known by now."""
+    """What tunes learning rates, and what is measured with the rates that are known by now.
+
+    Rates are tuned for every budget by itself: what suits a short training may not suit a long one.
+    """
     tune, rest = [], []
     check_parts(experiment, folder)
     for arm in experiment.arms:
-        budgets = arm.budgets(experiment.steps)
-        first = (min(budgets), experiment.seeds[0])
-        tried = [part(folder, arm, *first, lr) for lr in arm.lr]
-        if len(arm.lr) > 1:
-            tune += [_job(arm, *first, lr, p) for lr, p in zip(arm.lr, tried, strict=True)]
-        losses = [(read_json(p) or {}).get("valid_loss") for p in tried]
-        if len(arm.lr) > 1 and None in losses:
-            continue
-        best = (
-            arm.lr[min(range(len(losses)), key=losses.__getitem__)]
-            if len(losses) > 1
-            else arm.lr[0]
-        )
-        for steps in budgets:
+        for steps in arm.budgets(experiment.steps):
+            first = (steps, experiment.seeds[0])
+            tried = [part(folder, arm, *first, lr) for lr in arm.lr]
+            best = arm.lr[0]
+            if len(arm.lr) > 1:
+                tune += [_job(arm, *first, lr, p) for lr, p in zip(arm.lr, tried, strict=True)]
+                losses = [(read_json(p) or {}).get("valid_loss") for p in tried]
+                if None in losses:
+                    continue
+                best = arm.lr[min(range(len(losses)), key=losses.__getitem__)]
             for seed in seeds:
                 rest.append(_job(arm, steps, seed, best, part(folder, arm, steps, seed, best)))
     return tune, rest
@@ -83,19 +83,48 @@ def _job(arm: Arm, steps: int, seed: int, lr: float, path: Path) -> dict[str, An
             "output": str(path)}  # fmt: skip
 
 
-def do(jobs: list[dict[str, Any]], config: Path, processes: int, deadline: float) -> bool:
+def made(experiment: Experiment, folder: Path) -> Path:
+    """Where the model lies that an experiment trains for itself."""
+    return folder.parent / "models" / f"{experiment.model}-{made_of(experiment)}.model"
+
+
+def base_of(experiment: Experiment, config: Path, folder: Path) -> str:
+    """Where the checkpoint lies; trains it where the experiment says so and it is not there.
+
+    Raises:
+        SystemExit: the training failed.
+    """
+    if experiment.pretrain is None:
+        return MODELS[experiment.model].location()
+    path = made(experiment, folder)
+    if not path.with_suffix(".json").is_file():
+        steps = experiment.pretrain.steps
+        print(f"training {experiment.model}, {steps} steps", file=sys.stderr, flush=True)
+        command = [sys.executable, "-W", "ignore", "-m", PRETRAIN, str(config), str(path)]
+        if subprocess.run(command, cwd=ROOT, env=one_thread(), check=False).returncode:
+            raise SystemExit(f"training {experiment.model} failed; see above")
+    return str(path)
+
+
+def one_thread() -> dict[str, str]:
+    """The environment of processes of which several run at once."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def do(
+    jobs: list[dict[str, Any]], config: Path, base: str, processes: int, deadline: float
+) -> bool:
     """Runs what is not there, several processes with one thread each; whether all is there."""
     left = [j for j in jobs if not Path(j["output"]).is_file()]
     print(f"{len(jobs) - len(left)} of {len(jobs)} parts are there", file=sys.stderr, flush=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
     def together(group: list[dict[str, Any]]) -> int:
         with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
             path = Path(folder) / "jobs.json"
-            common = {"config": str(config), "threads": 1, "until": deadline}
+            common = {"config": str(config), "base": base, "threads": 1, "until": deadline}
             write_json(path, [{**job, **common} for job in group])
             command = [sys.executable, "-W", "ignore", "-m", WORKER, str(path)]
-            return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+            return subprocess.run(command, cwd=ROOT, env=one_thread(), check=False).returncode
 
     with ThreadPoolExecutor(processes) as pool:
         codes = list(pool.map(together, grouped(left)))
@@ -116,10 +145,11 @@ def told(experiment: Experiment, seeds: tuple[int, ...]) -> str:
     """What is about to be spent."""
     budgets = {a.name: a.budgets(experiment.steps) for a in experiment.arms}
     total = sum(map(sum, budgets.values())) * len(seeds)
-    total += sum(len(a.lr) * min(budgets[a.name]) for a in experiment.arms if len(a.lr) > 1)
+    total += sum(len(a.lr) * sum(budgets[a.name]) for a in experiment.arms if len(a.lr) > 1)
+    first = f", {experiment.pretrain.steps} more for the checkpoint" if experiment.pretrain else ""
     return (
         f"{experiment.name}: {len(budgets)} arms, seeds {list(seeds)}, at most {total} steps of"
-        f" {experiment.settings.get('batch', 8)} structures"
+        f" {experiment.settings.get('batch', 8)} structures{first}"
     )
 
 
@@ -133,6 +163,9 @@ def gather(experiment: Experiment, folder: Path, command: str) -> dict[str, Any]
         "model": experiment.model,
         "data": vars(experiment.data),
         "settings": dict(experiment.settings),
+        "pretraining": read_json(made(experiment, folder).with_suffix(".json"))
+        if experiment.pretrain
+        else None,
         "arms": [{**vars(a), "settings": dict(a.settings)} for a in experiment.arms],
         "results": [r for r in found if r],
     }
@@ -157,14 +190,10 @@ def main() -> None:
         return
     deadline = time.time() + 60 * options.minutes
     if not options.gather:
-        tune, _ = jobs_of(experiment, folder, seeds)
-        if do(tune, options.config.resolve(), options.jobs, deadline):
-            do(
-                jobs_of(experiment, folder, seeds)[1],
-                options.config.resolve(),
-                options.jobs,
-                deadline,
-            )
+        config = options.config.resolve()
+        how = (config, base_of(experiment, config, folder), options.jobs, deadline)
+        if do(jobs_of(experiment, folder, seeds)[0], *how):
+            do(jobs_of(experiment, folder, seeds)[1], *how)
     command = f"python -m benchmarks.accuracy.run {options.config.name}"
     result = gather(experiment, folder, command)
     path = folder.with_suffix(".json")

@@ -18,18 +18,21 @@ from benchmarks.files import read_json, write_json
 from benchmarks.problems import MODELS
 
 
-def structure(config: Path, arm: Arm, seed: int) -> tuple[Any, Any, float]:
-    """The checkpoint, the model to begin with, and the FLOPs that choosing its blocks took."""
+def structure(config: Path, base: str, arm: Arm, seed: int) -> tuple[Any, Any, float]:
+    """The checkpoint, the model to begin with, and the FLOPs that choosing its blocks took.
+
+    ``base`` is where the experiment's checkpoint lies.
+    """
     from irprune.recover.fresh import fresh
 
-    name = arm.model or read(config).model
-    original = checkpoint(name)
+    location = MODELS[arm.model].location() if arm.model else base
+    original = checkpoint(location)
     if arm.start == "full":
         return original, original, 0.0
-    graph = chosen(config, name, arm.prune, seed)
+    graph = chosen(config, base, location, arm.prune, seed)
     if arm.start == "scratch":
         return original, fresh(graph, seed), 0.0
-    sizes = [len(a) for a in data(config, seed)[0].train]
+    sizes = [len(a) for a in data(config, base, seed)[0].train]
     spent = cost.choosing(arm.prune, original.stats().flops_per_atom, sizes)
     return original, graph, spent
 
@@ -44,21 +47,21 @@ def settings(experiment: Experiment, arm: Arm, steps: int, lr: float) -> Any:
 
 
 @functools.cache
-def checkpoint(name: str) -> Any:
+def checkpoint(location: str) -> Any:
     """A checkpoint, once per process."""
     import irprune
 
-    return irprune.load(MODELS[name].location(), trust=True)
+    return irprune.load(location, trust=True)
 
 
 @functools.cache
-def data(config: Path, seed: int) -> tuple[Parts, dict[int, float]]:
+def data(config: Path, base: str, seed: int) -> tuple[Parts, dict[int, float]]:
     """The parts of an experiment and what was taken out of their energies, once per process."""
     import irprune
     from irprune.api import potential
 
     experiment = read(config)
-    original = checkpoint(experiment.model)
+    original = checkpoint(base)
     assert original.atomistic is not None
     found = parts(experiment.data, original.atomistic, seed)
     model = potential(irprune.optimize(original, verify=False))
@@ -68,11 +71,11 @@ def data(config: Path, seed: int) -> tuple[Parts, dict[int, float]]:
 
 
 @functools.cache
-def chosen(config: Path, model: str, prune: str, seed: int) -> Any:
-    """The checkpoint after a pipeline, once per process."""
+def chosen(config: Path, base: str, location: str, prune: str, seed: int) -> Any:
+    """A checkpoint after a pipeline, once per process."""
     import irprune
 
-    return irprune.run(prune, checkpoint(model), data(config, seed)[0].train, seed=seed)
+    return irprune.run(prune, checkpoint(location), data(config, base, seed)[0].train, seed=seed)
 
 
 def run(job: Mapping[str, Any]) -> None:
@@ -86,13 +89,13 @@ def run(job: Mapping[str, Any]) -> None:
     from irprune.recover.runfolder import RunFolder
 
     torch.set_num_threads(job["threads"])
-    config = Path(job["config"])
+    config, base = Path(job["config"]), job["base"]
     experiment = read(config)
     arm = next(a for a in experiment.arms if a.name == job["arm"])
     seed, steps = job["seed"], job["steps"]
     began = time.monotonic()
-    found, taken = data(config, seed)
-    original, graph, spent = structure(config, arm, seed)
+    found, taken = data(config, base, seed)
+    original, graph, spent = structure(config, base, arm, seed)
     stats = graph.stats()
     out: dict[str, Any] = {
         "arm": arm.name,

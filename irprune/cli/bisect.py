@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +14,7 @@ from irprune.errors import EXIT_CHECK, UsageError
 
 if TYPE_CHECKING:
     from irprune.debugging.failure import Trial
-    from irprune.passmanager import Progress
+    from irprune.passmanager import Pipeline, Progress
 
 
 @click.command("bisect")
@@ -24,14 +26,9 @@ if TYPE_CHECKING:
 def command(session: Session, model: str, pipeline_text: str, data: str | None, target: str) -> int:
     """Find the pass of PIPELINE after which a check of MODEL fails, and what it gets wrong."""
     from irprune.debugging.bisect import bisect
-    from irprune.passmanager import Pipeline
 
-    pipeline = Pipeline.of(pipeline_text)
-    pipeline.check({"irreps"})
-    existing_file(data, "the data file")
-    graph = session.load(model)
-    with session.progress("bisect") as progress:
-        bisection = bisect(pipeline, graph, trial(session, graph, data, target, progress))
+    with search(session, "bisect", model, pipeline_text, data, target) as (pipeline, graph, trial):
+        bisection = bisect(pipeline, graph, trial)
     payload = {
         "model": model,
         "ok": bisection.failure is None and bisection.before is None,
@@ -57,8 +54,24 @@ def command(session: Session, model: str, pipeline_text: str, data: str | None, 
     return 0 if payload["ok"] else EXIT_CHECK
 
 
-def trial(session: Session, graph: Any, data: str | None, target: str, progress: Progress) -> Trial:
-    """How candidates are run and checked: with what the command line gave."""
+@contextlib.contextmanager
+def search(
+    session: Session, title: str, model: str, pipeline_text: str, data: str | None, target: str
+) -> Iterator[tuple[Pipeline, Any, Trial]]:
+    """What a search for a failure works on: pipeline, graph, and how candidates are run."""
+    from irprune.passmanager import Pipeline
+
+    pipeline = Pipeline.of(pipeline_text)
+    pipeline.check({"irreps"})
+    existing_file(data, "the data file")
+    graph = session.load(model)
+    with session.progress(title) as progress:
+        yield pipeline, graph, _trial(session, graph, data, target, progress)
+
+
+def _trial(
+    session: Session, graph: Any, data: str | None, target: str, progress: Progress
+) -> Trial:
     from irprune.debugging.failure import Trial
 
     if session.device != "cpu":

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from irprune.cli.bisect import trial
-from irprune.cli.common import Session, common_options, existing_file
+from irprune.cli.bisect import search
+from irprune.cli.common import Session, common_options
 from irprune.cli.job import data_option, pipeline_option, target_option
 from irprune.errors import CheckFailed, UsageError
 
@@ -32,23 +32,17 @@ def command(
     from irprune.debugging.reduce import reduce
     from irprune.files import check_writable
     from irprune.graphfile import load
-    from irprune.passmanager import Pipeline
 
-    pipeline = Pipeline.of(pipeline_text)
-    pipeline.check({"irreps"})
-    existing_file(data, "the data file")
     path = check_writable(Path(output))
-    graph = session.load(model)
-    with session.progress("reduce") as progress:
-        made = trial(session, graph, data, target, progress)
-        found = reduce(pipeline, graph, made)
+    with search(session, "reduce", model, pipeline_text, data, target) as (pipeline, graph, trial):
+        found = reduce(pipeline, graph, trial)
         if found is None:
             raise UsageError(
                 f"no check fails after any pass of {pipeline.text()} on {model}: there is nothing to"
                 " reduce"
             )
         found.graph.save(str(path))
-        again = made.prefix(found.pipeline.passes, load(path), found.failure)
+        again = trial.prefix(found.pipeline.passes, load(path), found.failure)
     if not found.failure.same(again):
         raise CheckFailed(
             f"{path} was written, but the pipeline does not fail in the same way on what is read from"

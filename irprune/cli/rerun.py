@@ -89,8 +89,7 @@ def command(
         if not same and not differs:
             say(
                 "no input, no version and nothing of the machine that is recorded differs; pipelines"
-                " that look at the clock (latency, deadline), and MACE's pickled modules, do not give"
-                " the same bytes twice"
+                " that look at the clock (latency, deadline) do not give the same bytes twice"
             )
     return 0 if same else EXIT_CHECK
 

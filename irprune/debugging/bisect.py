@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from irprune.debugging.failure import Failure, Trial
+from irprune.debugging.failure import Failure, Runs, Trial
 from irprune.debugging.minimize import smallest
 from irprune.passbase import Pass
 from irprune.pipeline import Pipeline
@@ -124,20 +124,12 @@ def first_failure(
 
 def bisect(pipeline: Pipeline, graph: EquivariantGraph, trial: Trial | None = None) -> Bisection:
     """The shortest failing prefix of a pipeline, and the smallest failing part of its last pass."""
-    runs = 0
-    trial = trial or Trial()
-    tick = trial.tick
-
-    def count(label: str) -> None:
-        nonlocal runs
-        runs += 1
-        tick(label)
-
-    place, before = first_failure(pipeline, graph, replace(trial, tick=count))
+    runs = Runs(trial)
+    place, before = first_failure(pipeline, graph, runs.trial)
     if place is None:
-        return Bisection(pipeline.text(), None, None, None, None, runs, before)
+        return Bisection(pipeline.text(), None, None, None, None, runs.count, before)
     if not place.passes:
-        return Bisection(pipeline.text(), "", None, place.failure, None, runs, before)
+        return Bisection(pipeline.text(), "", None, place.failure, None, runs.count, before)
     part = smallest_part(place)
     return Bisection(
         pipeline.text(),
@@ -145,7 +137,7 @@ def bisect(pipeline: Pipeline, graph: EquivariantGraph, trial: Trial | None = No
         place.passes[-1].text(),
         place.failure,
         part,
-        runs,
+        runs.count,
         before,
     )
 

@@ -117,5 +117,19 @@ class Trial:
         return trial.check(made, expected)
 
 
+class Runs:
+    """A trial that counts how often it runs a pass."""
+
+    def __init__(self, trial: Trial | None) -> None:
+        self.count = 0
+        given = trial or Trial()
+        self._tick = given.tick
+        self.trial = replace(given, tick=self._counted)
+
+    def _counted(self, label: str) -> None:
+        self.count += 1
+        self._tick(label)
+
+
 def _raised(error: Exception) -> Failure:
     return Failure(error=" ".join(str(error).split()), kind=type(error).__name__)

@@ -8,12 +8,12 @@ and no single call can be left out. Weights keep their sizes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from irprune.debugging.bisect import first_failure
 from irprune.debugging.cut import calls_of, cut
-from irprune.debugging.failure import Failure, Trial
+from irprune.debugging.failure import Failure, Runs, Trial
 from irprune.debugging.minimize import smallest
 from irprune.errors import IrpruneError, PipelineError
 from irprune.passbase import Pass
@@ -43,16 +43,8 @@ def reduce(
     Raises:
         PipelineError: the pipeline cannot run at all, or no check of the graph itself.
     """
-    runs = 0
-    trial = trial or Trial()
-    tick = trial.tick
-
-    def count(label: str) -> None:
-        nonlocal runs
-        runs += 1
-        tick(label)
-
-    place, _ = first_failure(pipeline, graph, replace(trial, tick=count))
+    runs = Runs(trial)
+    place, _ = first_failure(pipeline, graph, runs.trial)
     if place is None:
         return None
     failure, trial = place.failure, place.trial
@@ -78,4 +70,4 @@ def reduce(
 
     names = smallest(calls_of(graph), part_fails)
     small = cut(graph, names) if names else graph
-    return Reduction(small, Pipeline(passes), failure, len(graph.sites), runs)
+    return Reduction(small, Pipeline(passes), failure, len(graph.sites), runs.count)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,10 @@ def _load(name: str, trust: bool) -> EquivariantGraph:
         if family.claims(name):
             from irprune.families.trace import trace_family
 
-            return trace_family(family, family.load(name, trust))
+            loaded = family.load(name, trust)
+            for note in loaded.notes:
+                sys.stderr.write(f"irprune: {note}\n")
+            return trace_family(family, loaded)
     if not path.exists():
         raise UsageError(
             f"there is no model file {name}, and no family knows a model of that name"

@@ -25,6 +25,8 @@ class Loaded:
     config: Mapping[str, Any]
     atomistic: Atomistic
     path: str
+    notes: tuple[str, ...] = ()
+    """What was done to the checkpoint that its owner should know; told on stderr."""
 
 
 @dataclass(frozen=True)

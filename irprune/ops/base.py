@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from irprune.errors import IrrepsTypeError, UsageError
-from irprune.irreps import BoolMask, IrrepsType, Space
+from irprune.irreps import BoolMask, IrrepsType, Layout, Space
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
@@ -121,12 +121,16 @@ class Site:
         return self.out
 
     def expect(self, i: int, irreps: str) -> IrrepsType:
-        """Operand ``i``, checked to have the units of ``irreps`` in flat layout."""
+        """Operand ``i``, checked to have the units of ``irreps`` in the layout ``mul_ir``."""
+        return self.expect_type(i, IrrepsType.parse(irreps))
+
+    def expect_type(self, i: int, want: IrrepsType) -> IrrepsType:
+        """Operand ``i``, checked to have the units and the layout of ``want``."""
         got = self.irreps(i)
-        want = IrrepsType.parse(irreps, got.space)
         if not got.same_units(want):
+            layout = "" if want.layout is Layout.MUL_IR else f" in layout {want.layout.value}"
             raise IrrepsTypeError(
-                f"{self.where} expects {want.irreps} as operand {i},"
+                f"{self.where} expects {want.irreps}{layout} as operand {i},"
                 f" but {self.operands[i].name} gives {got}"
             )
         return got
@@ -398,6 +402,10 @@ def load_builtin_ops() -> None:
         "elements",
         "dense",
         "table",
+        "cueq.linear",
+        "cueq.transpose",
+        "cueq.products",
+        "cueq.contraction",
     ):
         importlib.import_module(f"irprune.ops.{name}")
 

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from irprune import functional
 from irprune.errors import UnknownForm
-from irprune.irreps import BoolMask, IrrepsType, Layout
-from irprune.ops.base import Cost, Keep, OpDef, Site, register_op
-from irprune.ops.frozen import all_of
-
-if TYPE_CHECKING:
-    from irprune.blocks import Coupler
-
-Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
+from irprune.irreps import IrrepsType, Layout
+from irprune.ops.base import Cost, Keep, Site, register_op
+from irprune.ops.frozen import Frozen, Whole
 
 
 @register_op
-class Harmonics(OpDef):
+class Harmonics(Whole):
     """Spherical harmonics as a function: one unit per order, each can go on its own."""
 
     name = "harmonics"
@@ -42,23 +34,6 @@ class Harmonics(OpDef):
             IrrepsType.of(((mul, ir.l, ir.p) for mul, ir in irreps)), space=t.space, layout=t.layout
         )
 
-    def couple(self, site: Site, c: Coupler) -> None:
-        return None
-
-    def nonzero(
-        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
-    ) -> BoolMask | None:
-        return np.ones(site.result.n_units, bool)
-
-    def needed(
-        self,
-        site: Site,
-        need: BoolMask | None,
-        nz: Sequence[BoolMask | None],
-        axes: dict[str, BoolMask],
-    ) -> Needs:
-        return all_of(nz), {}
-
     def slice_call(
         self, site: Site, keep: Keep, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -70,11 +45,12 @@ class Harmonics(OpDef):
 
 
 @register_op
-class RadialBasis(OpDef):
+class RadialBasis(Frozen):
     """``e3nn.math.soft_one_hot_linspace``: a distance → scalars; all of them stay."""
 
     name = "radial-basis"
     targets = (functional.soft_one_hot_linspace,)
+    why = "radial basis"
 
     def infer(self, site: Site) -> Any:
         t, node = site.irreps(0), site.node
@@ -87,21 +63,3 @@ class RadialBasis(OpDef):
         ):
             raise UnknownForm(f"{site.where} takes a radial basis of {t}; known is one distance")
         return IrrepsType.scalars(number, t.space)
-
-    def couple(self, site: Site, c: Coupler) -> None:
-        c.fixed(c.out, "radial basis")
-        c.fixed(c.operand(0), "radial basis")
-
-    def nonzero(
-        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
-    ) -> BoolMask | None:
-        return np.ones(site.result.n_units, bool)
-
-    def needed(
-        self,
-        site: Site,
-        need: BoolMask | None,
-        nz: Sequence[BoolMask | None],
-        axes: dict[str, BoolMask],
-    ) -> Needs:
-        return all_of(nz), {}

@@ -105,7 +105,7 @@ class Add(OpDef):
                 )
             return irreps[0]
         a, b = irreps
-        if {a.layout, b.layout} == {Layout.ROWS, Layout.MUL_IR}:
+        if {Layout.ROWS} < {a.layout, b.layout} and (a.is_flat or b.is_flat):
             raise UnknownForm(f"{site.where} adds {a} and {b}: one has no axis of features")
         if not a.same_units(b):
             raise IrrepsTypeError(
@@ -167,7 +167,7 @@ class Multiply(OpDef):
         if scale is not None:
             s = site.irreps(scale)
             space = join_space(site, t, s)
-            if is_single(s) and s.layout is t.layout:
+            if is_single(s) and (s.layout is t.layout or (s.is_flat and t.is_flat)):
                 return t.in_space(space)
             if all_scalar(t) and t.same_units(s) and all(g.p == 1 for g in t):
                 return t.in_space(space)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from irprune.errors import UnknownForm
-from irprune.irreps import BoolMask, IrrepsType, Space
-from irprune.ops.base import Cost, Keep, OpDef, Other, Site, WeightRows, register_op
+from irprune.irreps import IrrepsType, Space
+from irprune.ops.base import Cost, Keep, Other, Site, WeightRows, register_op
+from irprune.ops.frozen import Whole
 from irprune.ops.linear import pick
-
-if TYPE_CHECKING:
-    from irprune.blocks import Coupler
 
 
 @register_op
-class Embedding(OpDef):
+class Embedding(Whole):
     """An index per row → scalars; every column of the table can go on its own."""
 
     name = "embedding"
@@ -33,14 +30,6 @@ class Embedding(OpDef):
                 f"{site.where}: known is an embedding without max_norm of an index per row, got {t}"
             )
         return IrrepsType.scalars(m.embedding_dim, Space(t.rows or "any"))
-
-    def couple(self, site: Site, c: Coupler) -> None:
-        return None
-
-    def nonzero(
-        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
-    ) -> BoolMask | None:
-        return np.ones(site.result.n_units, bool)
 
     def slice(self, site: Site, keep: Keep) -> nn.Module | None:
         m = site.module

@@ -21,6 +21,11 @@ def tensor_product_path(old_weight: float, new_weight: float) -> float:
     return old_weight / new_weight
 
 
+def segmented_path(old: float, new: float) -> float:
+    """Layers of cuEquivariance: each path by the variance of all paths into its output, ^-1/2."""
+    return old / new
+
+
 def fan_in(old: float, new: float) -> float:
     """``e3nn.nn.FullyConnectedNet``: each layer divides its weight by √h_in; old/new under the root.
 

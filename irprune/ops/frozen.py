@@ -1,4 +1,4 @@
-"""Frozen: the base of ops whose operands and results stay whole."""
+"""Bases of ops that hand no unit on: Whole reads and makes everything, Frozen keeps it all."""
 
 from __future__ import annotations
 
@@ -18,20 +18,14 @@ if TYPE_CHECKING:
 Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 
 
-def all_of(masks: Sequence[BoolMask | None]) -> list[BoolMask | None]:
-    """Every unit of every operand is read."""
-    return [None if m is None else np.ones_like(m) for m in masks]
+class Whole(OpDef):
+    """Base of ops whose every result may be non-zero and reads every unit of every operand.
 
-
-class Frozen(OpDef):
-    """Base of leaves whose operands and results stay whole."""
-
-    why = "kept whole"
+    Units of the result relate to none of the operands: each can go on its own.
+    """
 
     def couple(self, site: Site, c: Coupler) -> None:
-        for i in range(len(site.operands)):
-            c.fixed(c.operand(i), self.why)
-        c.fixed(c.out, self.why)
+        return None
 
     def nonzero(
         self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
@@ -45,7 +39,18 @@ class Frozen(OpDef):
         nz: Sequence[BoolMask | None],
         axes: dict[str, BoolMask],
     ) -> Needs:
-        return all_of(nz), {}
+        return [None if m is None else np.ones_like(m) for m in nz], {}
+
+
+class Frozen(Whole):
+    """Base of leaves whose operands and results stay whole."""
+
+    why = "kept whole"
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        for i in range(len(site.operands)):
+            c.fixed(c.operand(i), self.why)
+        c.fixed(c.out, self.why)
 
     def slice(self, site: Site, keep: Keep) -> nn.Module | None:
         if any(m is not None and not m.all() for m in (*keep.operands, keep.out)):

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 from e3nn import o3
 from torch import nn
 
-from irprune.irreps import BoolMask
-from irprune.ops.base import Cost, Keep, OpDef, Site, register_op
+from irprune.ops.base import Cost, Keep, Site, register_op
+from irprune.ops.frozen import Whole
 from irprune.ops.linear import kept_irreps, segment_masks, type_of
-
-if TYPE_CHECKING:
-    from irprune.blocks import Coupler
 
 
 @register_op
-class SphericalHarmonics(OpDef):
+class SphericalHarmonics(Whole):
     """Y_l of a vector, for a list of orders l; each order can go on its own."""
 
     name = "spherical-harmonics"
@@ -31,24 +26,6 @@ class SphericalHarmonics(OpDef):
         if t.dim != 3 or t.lmax != 1:
             site.expect(0, str(m.irreps_in))
         return type_of(m.irreps_out, t)
-
-    def couple(self, site: Site, c: Coupler) -> None:
-        return None
-
-    def nonzero(
-        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
-    ) -> BoolMask | None:
-        return np.ones(site.result.n_units, bool)
-
-    def needed(
-        self,
-        site: Site,
-        need: BoolMask | None,
-        nz: Sequence[BoolMask | None],
-        axes: dict[str, BoolMask],
-    ) -> tuple[list[BoolMask | None], dict[str, BoolMask]]:
-        assert nz[0] is not None
-        return [np.ones_like(nz[0])], {}
 
     def slice(self, site: Site, keep: Keep) -> nn.Module | None:
         m = site.module

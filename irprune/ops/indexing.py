@@ -15,7 +15,7 @@ from irprune.errors import ExactnessError, IrrepsTypeError, UnknownForm
 from irprune.functional import mask_head, message_gather, scatter_sum, take_head
 from irprune.irreps import BoolMask, IrrepsType, Layout, Segment, Space
 from irprune.ops.base import Cost, Keep, OpDef, Other, Site, register_op
-from irprune.ops.structure import shape_entry
+from irprune.ops.structure import Unrelated, shape_entry
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
@@ -43,6 +43,11 @@ def cut(site: Site, t: IrrepsType, start: int, stop: int) -> slice:
         raise IrrepsTypeError(
             f"{site.where} takes components {start}:{stop} of {site.operands[0].name}: {t}, which"
             " cuts through an irrep"
+        )
+    if t.layout is Layout.IR_MUL and not {a, b} <= set(t.starts):
+        raise IrrepsTypeError(
+            f"{site.where} takes components {start}:{stop} of {site.operands[0].name}: {t}, whose"
+            " copies are not contiguous; only whole segments can be taken"
         )
     return slice(int(a), int(b))
 
@@ -339,14 +344,19 @@ class Concatenate(OpDef):
     def infer(self, site: Site) -> Any:
         dim = site.node.kwargs.get("dim", site.node.args[1] if len(site.node.args) > 1 else 0)
         parts = [site.irreps(i) for i in range(len(site.types))]
-        if dim not in (-1, 1) or any(p.layout is not Layout.MUL_IR for p in parts):
+        mixed = any(p.layout is Layout.IR_MUL for p in parts)
+        layout = Layout.IR_MUL if mixed else Layout.MUL_IR
+        if dim not in (-1, 1):
             raise UnknownForm(f"{site.where} concatenates along dim={dim}; known is the last")
+        if any(p.layout is not layout and not (p.is_flat and p.orderless) for p in parts):
+            given = ", ".join(map(str, parts))
+            raise UnknownForm(f"{site.where} concatenates {given}; known is one flat layout")
         segments: tuple[Segment, ...] = sum((p.segments for p in parts), ())
         spaces = {p.space for p in parts} - {Space.ANY}
         if len(spaces) > 1:
             names = ", ".join(f"{o.name}: {p}" for o, p in zip(site.operands, parts, strict=True))
             raise IrrepsTypeError(f"{site.where} concatenates different rows: {names}")
-        return IrrepsType(segments, Layout.MUL_IR, spaces.pop() if spaces else Space.ANY)
+        return IrrepsType(segments, layout, spaces.pop() if spaces else Space.ANY)
 
     def couple(self, site: Site, c: Coupler) -> None:
         start = 0
@@ -423,7 +433,7 @@ class MessageGather(Passing):
 
 
 @register_op
-class NewZeros(OpDef):
+class NewZeros(Unrelated):
     """``x.new_zeros(rows, dim)`` and ``torch.zeros(rows, dim)`` as the target of an index_add."""
 
     name = "zeros"
@@ -439,23 +449,6 @@ class NewZeros(OpDef):
         rows = next((t.rows for t in sizes if t.kind == "const" and t.rows), None)
         widths = [t.width_of for t in sizes if t.kind == "const" and t.width_of is not None]
         return Other("zeros", rows=rows, width_of=widths[-1] if widths else None)
-
-    def couple(self, site: Site, c: Coupler) -> None:
-        return None
-
-    def nonzero(
-        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
-    ) -> BoolMask | None:
-        return None
-
-    def needed(
-        self,
-        site: Site,
-        need: BoolMask | None,
-        nz: Sequence[BoolMask | None],
-        axes: dict[str, BoolMask],
-    ) -> Needs:
-        return [None if m is None else np.zeros_like(m) for m in nz], {}
 
     def slice_call(
         self, site: Site, keep: Keep, args: tuple[Any, ...], kwargs: dict[str, Any]

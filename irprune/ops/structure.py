@@ -14,6 +14,7 @@ from irprune.errors import UnknownForm
 from irprune.functional import OneHot, first_element
 from irprune.irreps import BoolMask, IrrepsType, Layout, Space
 from irprune.ops.base import Cost, Keep, OpDef, Other, Site, register_op
+from irprune.ops.frozen import Frozen
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
@@ -76,15 +77,29 @@ def shape_entry(shape: Other, index: Any) -> Any:
         return Other("const", rows=getattr(t, "rows", None), width_of=shape.width_of)
     if not isinstance(index, int):
         return Other("shape", value=None, width_of=shape.width_of)
-    rank = {Layout.ROWS: 1, Layout.MUL_IR: 2, Layout.MUL_X_DIM: 3}[t.layout]
+    rank = {Layout.ROWS: 1, Layout.MUL_X_DIM: 3}.get(t.layout, 2)
     if index % rank == 0:
         return Other("const", rows=t.space.value)
-    width = t.dim if t.layout is Layout.MUL_IR else None
+    width = t.dim if t.is_flat else None
     return Other("const", value=width, width_of=shape.width_of)
 
 
+class Constant(Unrelated):
+    """Base of ops whose result is the same scalars for every row."""
+
+    why = "a constant"
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        c.fixed(c.out, self.why)
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        return np.ones(site.result.n_units, bool)
+
+
 @register_op
-class Ones(Unrelated):
+class Ones(Constant):
     """``x.new_ones(rows, n)``: the same scalars for every row."""
 
     name = "ones"
@@ -97,14 +112,6 @@ class Ones(Unrelated):
         if len(shape) != 2 or not isinstance(shape[1], int) or len(sizes) != 1:
             raise UnknownForm(f"{site.where}: known are ones of shape (rows, n), got {shape}")
         return IrrepsType.scalars(shape[1], Space(sizes[0].rows or "any"))
-
-    def couple(self, site: Site, c: Coupler) -> None:
-        c.fixed(c.out, "a constant")
-
-    def nonzero(
-        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
-    ) -> BoolMask | None:
-        return np.ones(site.result.n_units, bool)
 
 
 @register_op
@@ -145,24 +152,17 @@ class FirstElement(Unrelated):
 
 
 @register_op
-class OneHotOp(OpDef):
+class OneHotOp(Frozen):
     """Species index → one-hot scalars; the species are data, so the units are fixed."""
 
     name = "one-hot"
     targets = ("irprune.functional.OneHot",)
+    why = "one-hot elements"
 
     def infer(self, site: Site) -> Any:
         assert isinstance(site.module, OneHot)
         rows = site.types[0].rows if isinstance(site.types[0], Other) else None
         return IrrepsType.scalars(site.module.n, Space(rows or "node"))
-
-    def couple(self, site: Site, c: Coupler) -> None:
-        c.fixed(c.out, "one-hot elements")
-
-    def nonzero(
-        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
-    ) -> BoolMask | None:
-        return np.ones(site.result.n_units, bool)
 
     def cost(self, site: Site, keep: Keep) -> Cost:
         return Cost()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +11,14 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from irprune.errors import UnknownForm
-from irprune.irreps import BoolMask
+from irprune.irreps import BoolMask, IrrepsType
 from irprune.ops import folds
-from irprune.ops.base import Cost, Keep, OpDef, Site, Trait, WeightRows, register_op
-from irprune.ops.connection import Path, grids, pair_count, reached, read, weight_mask
+from irprune.ops.base import Keep, Site, register_op
+from irprune.ops.connection import Path, weight_mask
 from irprune.ops.constants import copy_constants, in_dtype_of
-from irprune.ops.elementwise import join_space
+from irprune.ops.frozen import Frozen
 from irprune.ops.linear import kept_irreps, segment_masks, type_of
+from irprune.ops.path_product import PathProduct, Product
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
@@ -87,13 +87,11 @@ def make(
 
 
 @register_op
-class TensorProduct(OpDef):
+class TensorProduct(PathProduct):
     """x1 ⊗ x2 over a list of paths; weights inside, or as a third operand per row."""
 
     name = "tensor-product"
-    row_wise = True
     targets = ("e3nn.o3._tensor_product._tensor_product.TensorProduct",)
-    trait = Trait.EXACT_WITH_FOLD
 
     def _module(self, site: Site) -> o3.TensorProduct:
         m = site.module
@@ -107,87 +105,35 @@ class TensorProduct(OpDef):
             )
         return m
 
-    def infer(self, site: Site) -> Any:
+    def product(self, site: Site) -> Product:
         m = self._module(site)
-        a = site.expect(0, str(m.irreps_in1))
-        b = site.expect(1, str(m.irreps_in2))
-        if len(site.operands) == 3:
-            site.expect(2, f"{m.weight_numel}x0e")
-        out = type_of(m.irreps_out, a)
-        return out.in_space(join_space(site, a, b))
+        in1, in2, out = (
+            IrrepsType.of((mul, ir.l, ir.p) for mul, ir in irreps)
+            for irreps in (m.irreps_in1, m.irreps_in2, m.irreps_out)
+        )
+        return Product(in1, in2, out, tuple(paths_of(m)), bool(m.internal_weights))
 
-    def axes(self, site: Site) -> dict[str, int]:
-        return {"path": len(self._module(site).instructions)}
+    def weight(self, module: nn.Module) -> Tensor:
+        assert isinstance(module, o3.TensorProduct)
+        made: Tensor = module.weight
+        return made
 
-    def couple(self, site: Site, c: Coupler) -> None:
-        m = self._module(site)
-        paths = paths_of(m)
-        ids1 = [c.operand(0)[s] for s in _unit_slices(m.irreps_in1)]
-        ids2 = [c.operand(1)[s] for s in _unit_slices(m.irreps_in2)]
-        outs = [c.out[s] for s in _unit_slices(m.irreps_out)]
-        axis = c.axis("path")
-        writers = [sum(p.out == i for p in paths) for i in range(len(outs))]
-        for k, p in enumerate(paths):
-            a, b, o, here = ids1[p.i1], ids2[p.i2], outs[p.out], axis[k : k + 1]
-            if not len(a) or not len(b) or not len(o):
-                continue
-            single = writers[p.out] == 1
-            if not p.weighted and not single:
-                c.fixed(here, "unweighted path that shares its output with others")
-            if p.mode in ("uuu", "uuw", "uvu<v", "u<vw"):
-                c.same(a, b)
-            carrier = {"uvu": a, "uvv": b, "uuu": a}.get(p.mode)
-            if carrier is not None and not single:
-                c.same(carrier, o)
-            elif carrier is not None:
-                c.product(o, carrier, np.repeat(here, len(o)))
-            elif p.mode in ("uvuv", "uvu<v"):
-                u, v, w = grids(p.mode, len(a), len(b), len(o))
-                factors = [a[u], b[v]] + ([np.repeat(here, len(u))] if single else [])
-                c.product(o[w], *factors)
-            if len(site.operands) == 3 and p.weighted:
-                u, v, w = grids(p.mode, len(a), len(b), len(o))
-                c.product(c.operand(2)[p.weights], a[u], b[v], o[w], np.repeat(here, len(u)))
+    def run(self, module: nn.Module, x1: Tensor, x2: Tensor, weight: Tensor | None) -> Tensor:
+        made: Tensor = module(x1, x2, weight)
+        return made
 
-    def nonzero(
-        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
-    ) -> BoolMask | None:
-        m = self._module(site)
-        assert nz[0] is not None and nz[1] is not None
-        a, b = segment_masks(m.irreps_in1, nz[0]), segment_masks(m.irreps_in2, nz[1])
-        out = [np.zeros(mul, bool) for mul, _ in m.irreps_out]
-        for k, p in enumerate(paths_of(m)):
-            if axes["path"][k] and len(a[p.i1]) and len(b[p.i2]):
-                out[p.out] |= reached(p.mode, a[p.i1], b[p.i2], len(out[p.out]))
-        return np.concatenate(out) if out else np.zeros(0, bool)
-
-    def needed(
-        self,
-        site: Site,
-        need: BoolMask | None,
-        nz: Sequence[BoolMask | None],
-        axes: dict[str, BoolMask],
-    ) -> Needs:
-        m = self._module(site)
-        assert nz[0] is not None and nz[1] is not None and need is not None
-        a, b = segment_masks(m.irreps_in1, nz[0]), segment_masks(m.irreps_in2, nz[1])
-        o = segment_masks(m.irreps_out, need)
-        r1, r2 = [np.zeros_like(x) for x in a], [np.zeros_like(x) for x in b]
-        weights = np.zeros(m.weight_numel, bool)
-        path = np.zeros(len(m.instructions), bool)
-        for k, p in enumerate(paths_of(m)):
-            if not axes["path"][k] or not len(a[p.i1]) or not len(b[p.i2]):
-                continue
-            x, y = read(p.mode, a[p.i1], b[p.i2], o[p.out])
-            r1[p.i1] |= x
-            r2[p.i2] |= y
-            path[k] = bool(x.any())
-            if p.weighted:
-                weights[p.weights] = weight_mask(p.mode, a[p.i1], b[p.i2], o[p.out]).reshape(-1)
-        out: list[BoolMask | None] = [_join(r1), _join(r2)]
-        if len(site.operands) == 3:
-            out.append(weights)
-        return out, {"path": path}
+    def couplings(self, module: nn.Module) -> Sequence[Tensor]:
+        assert isinstance(module, o3.TensorProduct)
+        orders = (
+            (
+                module.irreps_in1[p.i1].ir.l,
+                module.irreps_in2[p.i2].ir.l,
+                module.irreps_out[p.out].ir.l,
+            )
+            for p in paths_of(module)
+        )
+        tables = (o3.wigner_3j(*ls, dtype=torch.float64) for ls in orders)
+        return [t * p.coefficient for t, p in zip(tables, paths_of(module), strict=True)]
 
     def slice(self, site: Site, keep: Keep) -> nn.Module | None:
         m = self._module(site)
@@ -231,70 +177,6 @@ class TensorProduct(OpDef):
         small.to(m.output_mask.device)
         return small
 
-    def cost(self, site: Site, keep: Keep) -> Cost:
-        m = self._module(site)
-        a = segment_masks(m.irreps_in1, keep.operand(0))
-        b = segment_masks(m.irreps_in2, keep.operand(1))
-        o = segment_masks(m.irreps_out, keep.result)
-        params, flops = 0, 0.0
-        for k, p in enumerate(paths_of(m)):
-            if not keep.axes["path"][k]:
-                continue
-            n = int(weight_mask(p.mode, a[p.i1], b[p.i2], o[p.out]).sum())
-            d1, d2 = m.irreps_in1[p.i1].ir.dim, m.irreps_in2[p.i2].ir.dim
-            d3 = m.irreps_out[p.out].ir.dim
-            outer = pair_count(p.mode, a[p.i1], b[p.i2])
-            dense = p.mode in ("uvuv", "uvu<v", "u<vw") or (d1 > 1 and d2 > 1)
-            couple = 2.0 * d1 * d2 * d3 if dense else float(max(d1, d2))
-            flops += outer * couple
-            if p.weighted:
-                params += n if m.internal_weights else 0
-                flops += n * d3 * (2.0 if p.mode in ("uvw", "uuw", "u<vw") else 1.0)
-        return Cost(params, flops)
-
-    def weight_rows(self, site: Site) -> WeightRows | None:
-        m = self._module(site)
-        if not m.internal_weights or not m.weight_numel:
-            return None
-        one, two, out = (
-            [[np.zeros((mul, 0))] for mul, _ in irreps]
-            for irreps in (m.irreps_in1, m.irreps_in2, m.irreps_out)
-        )
-        path = [np.zeros((1, 0)) for _ in m.instructions]
-        weight = m.weight.detach().double().cpu().numpy()
-        for k, p in enumerate(paths_of(m)):
-            if p.weighted:
-                effective = weight[p.weights] * p.coefficient
-                parts = (one[p.i1], two[p.i2], out[p.out])
-                units = grids(p.mode, *(len(part[0]) for part in parts))
-                for part, unit in zip(parts, units, strict=True):
-                    part.append(_rows(effective, unit, len(part[0])))
-                path[k] = effective[None]
-        stacked = [[np.hstack(part) for part in parts] for parts in (one, two, out)]
-        return WeightRows((stacked[0], stacked[1]), stacked[2], {"path": path})
-
-    def apply(
-        self, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any], axes: dict[str, Tensor]
-    ) -> Any:
-        m = self._module(site)
-        z = axes["path"]
-        paths = paths_of(m)
-        x1, x2 = args[0], args[1]
-        weight = None
-        if m.weight_numel:
-            weight = args[2] if len(args) > 2 else m.weight
-            scale = torch.cat([z[k].expand(p.numel) for k, p in enumerate(paths) if p.weighted])
-            weight = weight * scale.to(weight.dtype)
-        out = m(x1, x2, weight)
-        if all(p.weighted for p in paths):
-            return out
-        factor = torch.ones(m.irreps_out.dim, dtype=out.dtype, device=out.device)
-        parts = list(factor.split([mul * ir.dim for mul, ir in m.irreps_out]))
-        for k, p in enumerate(paths):
-            if not p.weighted and sum(q.out == p.out for q in paths) == 1:
-                parts[p.out] = parts[p.out] * z[k]
-        return out * torch.cat(parts)
-
     def spec(self, module: nn.Module) -> dict[str, Any]:
         assert isinstance(module, o3.TensorProduct)
         return {
@@ -312,28 +194,9 @@ class TensorProduct(OpDef):
         irreps = tuple(spec["irreps"])
         return make(irreps, paths, spec["coefficients"], spec["internal"], spec["shared"])
 
-    def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
-        m = self._module(site)
-        x1, x2 = args[0], args[1]
-        weight = args[2] if len(args) > 2 else m.weight.detach().expand(x1.shape[0], -1)
-        out = [x1.new_zeros(x1.shape[0], mul, ir.dim) for mul, ir in m.irreps_out]
-        xs1 = _split(x1, m.irreps_in1)
-        xs2 = _split(x2, m.irreps_in2)
-        for p in paths_of(m):
-            n1, n2, n3 = xs1[p.i1].shape[1], xs2[p.i2].shape[1], out[p.out].shape[1]
-            ls = [m.irreps_in1[p.i1].ir.l, m.irreps_in2[p.i2].ir.l, m.irreps_out[p.out].ir.l]
-            w3j = o3.wigner_3j(*ls, dtype=torch.float64).to(x1)
-            u, v, w = grids(p.mode, n1, n2, n3)
-            term = torch.einsum("ijk,zni,znj->znk", w3j, xs1[p.i1][:, u], xs2[p.i2][:, v])
-            if p.weighted:
-                term = term * weight[:, p.weights].unsqueeze(-1)
-            index = torch.from_numpy(w).to(x1.device)
-            out[p.out] = out[p.out].index_add(1, index, p.coefficient * term)
-        return torch.cat([o.flatten(1) for o in out], dim=1)
-
 
 @register_op
-class TensorSquare(OpDef):
+class TensorSquare(Frozen):
     """``e3nn.o3.TensorSquare``: typed, but frozen; both factors are the same value."""
 
     name = "tensor-square"
@@ -348,47 +211,3 @@ class TensorSquare(OpDef):
     def couple(self, site: Site, c: Coupler) -> None:
         c.fixed(c.operand(0), "operand of a tensor square")
         c.fixed(c.out, "result of a tensor square")
-
-    def nonzero(
-        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
-    ) -> BoolMask | None:
-        return np.ones(site.result.n_units, bool)
-
-    def needed(
-        self,
-        site: Site,
-        need: BoolMask | None,
-        nz: Sequence[BoolMask | None],
-        axes: dict[str, BoolMask],
-    ) -> Needs:
-        assert nz[0] is not None
-        return [np.ones_like(nz[0])], {}
-
-    def slice(self, site: Site, keep: Keep) -> nn.Module | None:
-        return site.module
-
-
-def _rows(values: Any, units: Any, n: int) -> Any:
-    """The values of each unit, in order, as its row [n, most]; zeros fill rows with fewer."""
-    order = np.argsort(units, kind="stable")
-    counts = np.bincount(units, minlength=n)
-    column = np.arange(len(units)) - np.repeat(np.cumsum(counts) - counts, counts)
-    out = np.zeros((n, int(counts.max(initial=0))))
-    out[units[order], column] = values[order]
-    return out
-
-
-def _unit_slices(irreps: o3.Irreps) -> list[slice]:
-    ends = np.cumsum([0, *_muls(irreps)])
-    return [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
-
-
-def _join(masks: list[BoolMask]) -> BoolMask:
-    return np.concatenate(masks) if masks else np.zeros(0, bool)
-
-
-def _split(x: Tensor, irreps: o3.Irreps) -> list[Tensor]:
-    return [
-        x[..., s].reshape(-1, mul, ir.dim)
-        for s, (mul, ir) in zip(irreps.slices(), irreps, strict=True)
-    ]

@@ -12,7 +12,7 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
-from irprune.irreps import BoolMask, IrrepsType, Layout
+from irprune.irreps import BoolMask, IrrepsType
 from irprune.ladder import compare_on_examples
 from irprune.ops.base import Keep, Trait, op_named
 from irprune.slicing import masked_and_sliced, slice_graph
@@ -60,7 +60,7 @@ def nonzero(s: Subject) -> float:
     said = s.op.nonzero(s.site, nz, _all_axes(s))
     out = s.module(*operands).detach()
     t = s.site.result
-    if said is None or t.layout is not Layout.MUL_IR:
+    if said is None or not t.is_flat:
         return 0.0
     zero = torch.from_numpy(~t.components(said))
     return float(out[:, zero].abs().max()) if bool(zero.any()) else 0.0
@@ -69,7 +69,7 @@ def nonzero(s: Subject) -> float:
 def needed(s: Subject) -> float:
     """Results that are needed do not depend on units of operands that ``needed`` leaves out."""
     t = s.site.result
-    if t.layout is not Layout.MUL_IR:
+    if not t.is_flat:
         return 0.0
     rng = np.random.default_rng(s.seed)
     nz, operands = _random_zeros(s, rng, 0.0)
@@ -94,7 +94,7 @@ def needed(s: Subject) -> float:
 def equivariance(s: Subject) -> float:
     """f(D x) = D f(x) for a random rotation, with and without inversion."""
     operands, out = s.operands(), s.site.result
-    if out.layout is not Layout.MUL_IR:
+    if not out.is_flat:
         return 0.0
     generator = torch.Generator().manual_seed(s.seed)
     q, r = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))
@@ -178,7 +178,8 @@ def _representation(t: IrrepsType, matrix: Tensor) -> Tensor:
         made: Tensor = o3.Irreps(t.irreps).D_from_matrix(matrix)
     finally:
         torch.set_default_dtype(before)
-    return made
+    places = torch.from_numpy(np.argsort(t.by_copy))
+    return made[places][:, places]
 
 
 def _keep_all(s: Subject) -> Keep:

@@ -46,10 +46,8 @@ class Around(nn.Module):
     def __init__(self, op: nn.Module, inputs: Mapping[str, IrrepsType | Any], out: Any) -> None:
         super().__init__()
         self.op = op
-        self.before = nn.ModuleList(
-            o3.Linear(t.irreps, t.irreps) if _is_flat(t) else nn.Identity() for t in inputs.values()
-        )
-        self.behind = o3.Linear(out.irreps, out.irreps) if _is_flat(out) else nn.Identity()
+        self.before = nn.ModuleList(_linear(t) for t in inputs.values())
+        self.behind = _linear(out)
 
     def forward(self, operands: Mapping[str, Any]) -> Any:
         moved = (f(x) for f, x in zip(self.before, operands.values(), strict=True))
@@ -67,8 +65,18 @@ class Alone(nn.Module):
         return self.op(*operands.values())
 
 
-def _is_flat(t: Any) -> bool:
-    return isinstance(t, IrrepsType) and t.layout is Layout.MUL_IR
+def _linear(t: Any) -> nn.Module:
+    """A linear map from irreps to the same irreps, in whichever flat layout."""
+    if not isinstance(t, IrrepsType) or not t.is_flat:
+        return nn.Identity()
+    linear = o3.Linear(t.irreps, t.irreps)
+    if t.layout is Layout.MUL_IR:
+        return linear
+    from irprune.ops.cueq.transpose import transposition
+
+    mul_ir, ir_mul = Layout.MUL_IR, Layout.IR_MUL
+    there, back = (transposition(t.irreps, *ab) for ab in ((ir_mul, mul_ir), (mul_ir, ir_mul)))
+    return nn.Sequential(there, linear, back)
 
 
 @dataclass(frozen=True)

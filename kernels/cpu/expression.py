@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from irprune.kernels.cpu.source import number
 
@@ -14,8 +15,8 @@ Node = int
 class Program:
     """Nodes in the order of evaluation; equal nodes are one. Each is (kind, operands…)."""
 
-    nodes: list[tuple[object, ...]] = field(default_factory=list)
-    known: dict[tuple[object, ...], Node] = field(default_factory=dict)
+    nodes: list[tuple[Any, ...]] = field(default_factory=list)
+    known: dict[tuple[Any, ...], Node] = field(default_factory=dict)
 
     def _add(self, *key: object) -> Node:
         found = self.known.get(key)
@@ -57,17 +58,16 @@ class Program:
             kind, *rest = self.nodes[node]
             if kind == "scale":
                 a, factor = rest
-                grown = {a: self.scale(bar, factor)}  # type: ignore[arg-type]
-                pieces = list(grown.items())
+                pieces = [(a, self.scale(bar, factor))]
             elif kind == "times":
                 a, b = rest
-                pieces = [(a, self.times(bar, b)), (b, self.times(bar, a))]  # type: ignore[arg-type]
+                pieces = [(a, self.times(bar, b)), (b, self.times(bar, a))]
             elif kind == "plus":
                 pieces = [(a, bar) for a in rest]
             else:
                 continue
             for a, piece in pieces:
-                out[a] = self.plus(out.get(a), piece)  # type: ignore[index,arg-type]
+                out[a] = self.plus(out.get(a), piece)
         return out
 
     def code(self, results: Mapping[str, Node]) -> str:
@@ -76,13 +76,13 @@ class Program:
         for node in range(max(need, default=-1), -1, -1):
             if node in need and self.nodes[node][0] != "read":
                 kind, a, b = self.nodes[node]
-                need |= {a} if kind == "scale" else {a, b}  # type: ignore[arg-type]
+                need |= {a} if kind == "scale" else {a, b}
         lines = []
         for node in sorted(need):
             kind, a, b = self.nodes[node]
             text = {
                 "read": f"ld<A>({a} + {b} * K + u)",
-                "scale": f"{number(b) if kind == 'scale' else ''} * t{a}",  # type: ignore[arg-type]
+                "scale": f"{number(b) if kind == 'scale' else ''} * t{a}",
                 "times": f"t{a} * t{b}",
                 "plus": f"t{a} + t{b}",
             }[str(kind)]

@@ -62,7 +62,7 @@ def _collect(program: Program, bars: dict[Node, Node], name: str) -> dict[int, N
     for node, bar in bars.items():
         kind, *rest = program.nodes[node]
         if kind == "read" and rest[0] == name:
-            out[int(rest[1])] = bar  # type: ignore[call-overload]
+            out[int(rest[1])] = bar
     return out
 
 

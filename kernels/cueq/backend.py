@@ -93,6 +93,11 @@ class Product(torch.nn.Module):
         IrpruneError: the package would run another method than the one that was asked for.
     """
 
+    weights: Tensor
+    features: Tensor
+    harmonics: Tensor
+    result: Tensor
+
     def __init__(self, spec: PathSpec, method: str, width: int | None = None) -> None:
         from cuequivariance_torch import SegmentedPolynomial
 

@@ -83,7 +83,8 @@ def describe(spec: PathSpec, width: int | None = None) -> Descriptor:
         made.add_path(*found, c=coefficients)
     if width is not None:
         made = made.flatten_coefficient_modes().split_mode("u", width)
-    return Descriptor(made, *(np.array(c, dtype=np.int64) for c in columns), width or 0)
+    weights, features, harmonics, result = (np.array(c, dtype=np.int64) for c in columns)
+    return Descriptor(made, weights, features, harmonics, result, width or 0)
 
 
 def _ir_mul(segments: Sequence[Segment], i: int) -> list[int]:

@@ -130,7 +130,7 @@ def walk(
             f"t = target + node * {target} + u",
             *(f"tl.store({s}{mask})" for s in stores),
         ]
-        lists = ("order", "ends", "other", "row")
+        lists: tuple[str, ...] = ("order", "ends", "other", "row")
         parameters = (*operands, ("target", "operand"), *((n, "index") for n in lists))
         return Text(name, parameters, tuple(body), blocks)
     body = [

@@ -64,10 +64,10 @@ def _walk(
     given = (source.contiguous(), y.contiguous(), w.contiguous())
     if config.variant == "csr":
         target = source.new_empty(n, full) if touched == full else source.new_zeros(n, full)
-        programs, indices = n, (order, ends, other, lists.row)
+        programs, indices = n, [order, ends, other, lists.row]
     else:
         target = source.new_zeros(n, full, dtype=accumulator(source.dtype))
-        programs, indices = y.shape[0], (own, other, lists.row)
+        programs, indices = y.shape[0], [own, other, lists.row]
     for kernel in sources(spec, config, source.dtype):
         if kernel.name.startswith(name):
             start(kernel, config.variant, programs, *given, target, *indices)

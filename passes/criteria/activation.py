@@ -76,7 +76,7 @@ def _mean_squares(t: IrrepsType, value: Tensor) -> Values:
         return units.double().mean(dim=0).cpu().numpy()
     flat = value.reshape(len(value), -1).double().square()
     dims = torch.as_tensor(t.unit_dims, device=flat.device)
-    index = torch.arange(t.n_units, device=flat.device).repeat_interleave(dims)
+    index = torch.as_tensor(t.component_units, device=flat.device)
     sums = flat.new_zeros(len(value), t.n_units).index_add(1, index, flat)
     return (sums / dims).mean(dim=0).cpu().numpy()
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from ase import Atoms
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from benchmarks.accuracy import cost
-from benchmarks.accuracy.config import Arm, Data, asked, read
+from benchmarks.accuracy.config import Arm, Data, Pretraining, asked, read
 from benchmarks.accuracy.datasets import moved_by, parts, shifted, shifts, told_by
 from benchmarks.accuracy.report import (
     ERRORS,
@@ -23,7 +25,7 @@ from benchmarks.accuracy.report import (
     rows,
     table,
 )
-from benchmarks.accuracy.run import gather, jobs_of, part
+from benchmarks.accuracy.run import gather, jobs_of, made, part, told
 from benchmarks.problems import MODELS
 from benchmarks.table import write_into
 from irprune.data.frames import labels_of
@@ -50,7 +52,7 @@ SMALL = {
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_the_experiments_can_be_run(path):
     experiment = read(path)
-    assert experiment.model in MODELS
+    assert (experiment.model in MODELS) != bool(experiment.pretrain)
     names = [a.name for a in experiment.arms]
     assert len(set(names)) == len(names)
     for arm in experiment.arms:
@@ -75,6 +77,37 @@ def test_unknown_fields_are_named(tmp_path):
         Arm("a", start="new")
     with pytest.raises(ValueError, match="arm a: start full and prune 'slice'"):
         Arm("a", start="full", prune="slice")
+
+
+def test_a_checkpoint_that_the_experiment_trains_for_itself(tmp_path):
+    plan = {"hidden": "4x0e+4x1o", "steps": 3, "lr": 0.01, "radial": [4]}
+    experiment = experiment_of(tmp_path, model="own", pretrain=plan)
+    other = experiment_of(tmp_path, model="own", pretrain={**plan, "steps": 4})
+    assert experiment.pretrain == Pretraining("4x0e+4x1o", 3, 0.01, radial=(4,))
+    assert made(experiment, tmp_path / "own") != made(other, tmp_path / "own")
+    assert asked(experiment, experiment.arms[0]) != asked(other, other.arms[0])
+    assert "3 more for the checkpoint" in told(experiment, (0,))
+    with pytest.raises(ValueError, match=r"small\.yaml: pretrain: no such field: depth"):
+        experiment_of(tmp_path, pretrain={**plan, "depth": 3})
+
+
+def test_an_untrained_checkpoint_has_the_energies_of_the_labels(tmp_path):
+    from benchmarks.accuracy.pretrain import untrained
+    from irprune.families.mace.family import MaceFamily
+    from irprune.families.mace.load import wrap
+    from irprune.families.trace import trace_family
+
+    frames = []
+    for n, energy in ((1, -1.0), (2, -3.0)):
+        atoms = Atoms(f"O{n}H", [[0.0, 0.0, 1.2 * i] for i in range(n + 1)])
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=np.full((n + 1, 3), 0.5))
+        frames.append(atoms)
+    plan = Pretraining("4x0e+4x1o", 1, 0.01, max_ell=1, correlation=2, radial=(4,))
+    graph = trace_family(MaceFamily(), wrap(untrained(plan, (1, 8), frames), "x"))
+    assert graph.atomistic.atomic_numbers == (1, 8)
+    energies = graph.source.module.atomic_energies_fn.atomic_energies.flatten()
+    assert energies.tolist() == pytest.approx([1.0, -2.0], abs=1e-5)  # of H and O
+    assert float(graph.source.module.scale_shift.scale) == pytest.approx(0.5)
 
 
 @pytest.fixture
@@ -206,20 +239,22 @@ def test_the_best_rate_is_taken_and_the_result_is_gathered(tmp_path):
     folder.mkdir()
     tune, rest = jobs_of(experiment, folder, (0, 1, 2))
     assert [(j["arm"], j["steps"], j["seed"], j["lr"]) for j in tune] == [
-        ("scratch", 10, 0, lr) for lr in (0.1, 0.2, 0.3)
+        ("scratch", steps, 0, lr) for steps in (10, 20) for lr in (0.1, 0.2, 0.3)
     ]
     assert {j["arm"] for j in rest} == {"pruned", "checkpoint"}  # rates of scratch are not known
-    for job, loss in zip(tune, (3.0, 1.0, 2.0), strict=True):
+    for job, loss in zip(tune, (3.0, 1.0, 2.0, 3.0, 2.0, 1.0), strict=True):
         Path(job["output"]).write_text(json.dumps({"valid_loss": loss}))
     _, rest = jobs_of(experiment, folder, (0, 1))
-    assert {j["lr"] for j in rest if j["arm"] == "scratch"} == {0.2}
+    rates = {(j["steps"], j["lr"]) for j in rest if j["arm"] == "scratch"}
+    assert rates == {(10, 0.2), (20, 0.3)}  # each budget has its own
     assert len(rest) == 2 * (2 + 2 + 1)
     for job in rest:
         test = {"force_mae_ev_per_a": 0.1 + 0.02 * job["seed"], "energy_mae_ev_per_atom": 0.01,
                 "stress_mae_gpa": None}  # fmt: skip
         Path(job["output"]).write_text(json.dumps(
             {"arm": job["arm"], "steps": job["steps"], "seed": job["seed"], "params": 1000,
-             "flops": 1e12 * job["steps"], "test": test, "valid_loss": 1.0}))  # fmt: skip
+             "lr": job["lr"], "flops": 1e12 * job["steps"], "test": test,
+             "valid_loss": 1.0}))  # fmt: skip
     assert part(folder, experiment.arms[1], 10, 0, 0.2).is_file()
     result = gather(experiment, folder, "command")
     (row,) = (r for r in rows(result) if r["arm"] == "scratch" and r["steps"] == 20)
@@ -228,9 +263,9 @@ def test_the_best_rate_is_taken_and_the_result_is_gathered(tmp_path):
     assert row["flops"] == 2e13
     text = table(result).splitlines()
     assert text[0].startswith(
-        "| arm | parameters | steps | training, TFLOP | seeds | forces, meV/Å |"
+        "| arm | parameters | steps | rate | training, TFLOP | seeds | forces, meV/Å |"
     )
-    assert "| scratch | 1,000 | 20 | 20 | 2 | 110 ± 14 | 10 ± 0 |" in text
+    assert "| scratch | 1,000 | 20 | 0.3 | 20 | 2 | 110 ± 14 | 10 ± 0 |" in text
     plot(result, tmp_path / "picture")
     assert (tmp_path / "picture.svg").read_text().count("scratch") >= 1
 

@@ -134,12 +134,6 @@ def test_declines_what_it_cannot_trace(model):
     for_lammps.lammps_mliap = True
     with pytest.raises(ModelFileError, match="LAMMPS"):
         wrap(for_lammps, "x.model")
-    accelerated = copy.deepcopy(model)
-    config = mace_models.import_mace("mace.modules.wrapper_ops").CuEquivarianceConfig(enabled=False)
-    config.enabled = True
-    accelerated.products[0].cueq_config = config
-    with pytest.raises(ModelFileError, match="convert_cueq_e3nn"):
-        wrap(accelerated, "x.model")
 
 
 def test_without_mace_the_error_says_what_to_install(file):

@@ -13,6 +13,7 @@ from torch import nn
 from irprune.atomistic import Atomistic
 from irprune.errors import ModelFileError
 from irprune.families.base import Loaded
+from irprune.families.mace.cueq import has_cueq, to_e3nn
 from irprune.families.mace.library import import_mace
 
 SUPPORTED = ("ScaleShiftMACE", "MACE")
@@ -77,6 +78,11 @@ def load(path: Path, trust: bool) -> Loaded:
     try:
         model = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
+        if isinstance(error, ImportError) and (error.name or "").startswith("cuequivariance"):
+            raise ModelFileError(
+                f"{path}: has layers of cuEquivariance, which is not installed; pip install"
+                " 'irprune[cueq]'"
+            ) from error
         reason = str(error).strip().splitlines()
         raise ModelFileError(
             f"{path}: cannot be read as a MACE model:"
@@ -86,12 +92,17 @@ def load(path: Path, trust: bool) -> Loaded:
 
 
 def wrap(model: nn.Module, path: str) -> Loaded:
-    """A MACE module that is already in memory.
+    """A MACE module that is already in memory; layers of cuEquivariance become e3nn layers.
 
     Raises:
         ModelFileError: a kind of model that is not supported; names what.
     """
     decline(model, path)
+    _decline_oeq(model, path)
+    notes: tuple[str, ...] = ()
+    if has_cueq(model):
+        model, note = to_e3nn(model, path)
+        notes = (note,)
     model.eval()
     for interaction in model.interactions:  # type: ignore[union-attr]
         # numpy or tensor in old checkpoints; the same number either way
@@ -112,7 +123,7 @@ def wrap(model: nn.Module, path: str) -> Loaded:
         inversion=not getattr(model, "use_so3", False),
         exact_edges=False,
     )
-    return Loaded(model, {}, atomistic, path)
+    return Loaded(model, {}, atomistic, path, notes)
 
 
 def _plain_parameters(model: nn.Module) -> None:
@@ -138,7 +149,7 @@ def _drop_leftovers(model: nn.Module) -> None:
 
 
 def decline(model: Any, path: str) -> None:
-    """Raises for models that this family does not support.
+    """Raises for models that this family does not support, whatever their layers are.
 
     Raises:
         ModelFileError: names the kind of model and what to do.
@@ -149,20 +160,6 @@ def decline(model: Any, path: str) -> None:
             f"{path}: holds a {cls.__module__}.{cls.__qualname__};"
             f" supported MACE classes are {', '.join(SUPPORTED)}"
         )
-    for name, module in model.named_modules():
-        package = type(module).__module__.partition(".")[0]
-        if package in ("cuequivariance", "cuequivariance_torch", "openequivariance"):
-            tool = "mace_oeq_to_e3nn" if package == "openequivariance" else "mace_cueq_to_e3nn"
-            raise ModelFileError(
-                f"{path}: {name} is a {package} layer; convert the model to e3nn layers first"
-                f" (python -m mace.cli.convert_{'oeq' if tool[5] == 'o' else 'cueq'}_e3nn)"
-            )
-        for config in ("cueq_config", "oeq_config"):
-            if getattr(getattr(module, config, None), "enabled", False):
-                raise ModelFileError(
-                    f"{path}: {name or 'the model'} has {config} enabled; convert the model to e3nn"
-                    f" layers first (python -m mace.cli.convert_{config[:-7]}_e3nn)"
-                )
     if hasattr(model, "joint_embedding") or hasattr(model, "embedding_readout"):
         raise ModelFileError(
             f"{path}: models with joint_embedding (embedding_specs: charge, spin, …) are not"
@@ -172,3 +169,18 @@ def decline(model: Any, path: str) -> None:
         raise ModelFileError(
             f"{path}: was prepared for LAMMPS (lammps_mliap); use the .model file it was made from"
         )
+
+
+def _decline_oeq(model: nn.Module, path: str) -> None:
+    tool = "python -m mace.cli.convert_oeq_e3nn"
+    for name, module in model.named_modules():
+        if type(module).__module__.partition(".")[0] == "openequivariance":
+            raise ModelFileError(
+                f"{path}: {name} is an openequivariance layer; convert the model to e3nn layers first"
+                f" ({tool})"
+            )
+        if getattr(getattr(module, "oeq_config", None), "enabled", False):
+            raise ModelFileError(
+                f"{path}: {name or 'the model'} has oeq_config enabled; convert the model to e3nn"
+                f" layers first ({tool})"
+            )

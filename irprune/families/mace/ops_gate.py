@@ -15,7 +15,8 @@ from irprune.errors import IrrepsTypeError
 from irprune.families.mace.library import import_mace
 from irprune.irreps import BoolMask, IrrepsType
 from irprune.ops.activations import function_named, name_of, value_at_zero
-from irprune.ops.base import Cost, Keep, OpDef, Site, register_op
+from irprune.ops.base import Cost, Keep, Site, register_op
+from irprune.ops.frozen import Whole
 from irprune.ops.gate import GateLike, GateMap
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class GatedEquivariantBlock(GateLike):
 
 
 @register_op
-class RadialMlp(OpDef):
+class RadialMlp(Whole):
     """Linear → LayerNorm → SiLU, repeated: scalars → scalars. Only the ends can shrink."""
 
     name = "mace-radial-mlp"
@@ -159,11 +160,6 @@ class RadialMlp(OpDef):
     def couple(self, site: Site, c: Coupler) -> None:
         for axis in self.axes(site):
             c.fixed(c.axis(axis), self.why)
-
-    def nonzero(
-        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
-    ) -> BoolMask | None:
-        return np.ones(site.result.n_units, bool)
 
     def needed(
         self,

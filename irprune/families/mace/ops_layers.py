@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +20,7 @@ from irprune.families.mace.library import import_mace
 from irprune.irreps import BoolMask, IrrepsType, Layout, Segment, Space
 from irprune.ops.base import Cost, Keep, OpDef, Other, Site, register_op
 from irprune.ops.frozen import Frozen
-
-if TYPE_CHECKING:
-    from irprune.blocks import Coupler
+from irprune.ops.structure import Constant
 
 Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 
@@ -158,30 +156,14 @@ class PairItem(Frozen):
 
 
 @register_op
-class OnesColumn(Frozen):
+class OnesColumn(Constant):
     """A column of ones, one per row."""
 
     name = "ones-column"
     targets = (ones_column,)
-    why = "a constant"
 
     def infer(self, site: Site) -> Any:
         return IrrepsType.scalars(1, site.irreps(0).space)
-
-    def couple(self, site: Site, c: Coupler) -> None:
-        c.fixed(c.out, self.why)
-
-    def needed(
-        self,
-        site: Site,
-        need: BoolMask | None,
-        nz: Sequence[BoolMask | None],
-        axes: dict[str, BoolMask],
-    ) -> Needs:
-        return [None if m is None else np.zeros_like(m) for m in nz], {}
-
-    def cost(self, site: Site, keep: Keep) -> Cost:
-        return Cost()
 
 
 @register_op

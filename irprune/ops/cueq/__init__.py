@@ -1,0 +1,1 @@
+"""Layers of ``cuequivariance_torch``. Importing these ops does not import that package."""
