@@ -23,6 +23,9 @@ FILES = ("python", "toml", "yaml")
 NOT_RUN = ("lammps",)
 SHOWN = 4000
 
+SESSIONS = ("tutorial.md", "lammps.md", "write-a-pass.md", "read-the-report.md")
+"""Pages that run whole, as they stand (tests/test_pages.py)."""
+
 
 @dataclass(frozen=True)
 class Block:

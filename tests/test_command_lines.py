@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from irprune.cli import main as cli
-from tests.pages import blocks
+from tests.pages import SESSIONS, blocks
 from tests.test_docs import LINES, PAGES
 
 pytestmark = [
@@ -40,8 +40,6 @@ CODES = {
     "irprune verify small.irp -p fuse-linear": 2,
 }
 """Exit codes other than 0."""
-OWN = ("tutorial.md", "write-a-pass.md", "lammps.md", "read-the-report.md")
-"""Pages that run as they are: tests/test_pages.py."""
 
 
 def lines_of(page: str) -> list[str]:
@@ -102,7 +100,7 @@ def arguments(line: str) -> list[str]:
     return args
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p not in OWN and lines_of(p)])
+@pytest.mark.parametrize("page", [p for p in PAGES if p not in SESSIONS and lines_of(p)])
 def test_command_lines_run(
     page: str, prepared: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import missing, run_page
+from tests.pages import SESSIONS, missing, run_page
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -76,6 +76,11 @@ def test_read_the_report(tmp_path: Path) -> None:
 
     torch.save(tiny_checkpoint(), tmp_path / "model.pth")
     run_page(read("read-the-report.md"), tmp_path)
+
+
+def test_every_page_that_runs_whole_has_a_test() -> None:
+    source = Path(__file__).read_text(encoding="utf-8")
+    assert set(re.findall(r"run_page\(read\(\"([\w.-]+)\"\)", source)) == set(SESSIONS)
 
 
 def test_every_section_of_a_report_is_explained() -> None:
