@@ -91,3 +91,41 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         loaded = re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="?(?:https?:)?//[^" >]*', text)
         assert not loaded, f"{name} loads {loaded}"
     assert 'id="irprune.api.load"' in pages["python-api.html"]
+
+
+def built(folder: Path, page: str) -> subprocess.CompletedProcess[str]:
+    """A small site with the hook, of one page beside a folder with notes."""
+    (folder / "docs").mkdir(exist_ok=True)
+    (folder / "notes").mkdir(exist_ok=True)
+    (folder / "docs" / "index.md").write_text(page)
+    (folder / "notes" / "README.md").write_text("# Notes\n\n## A part\n\n[data](data.csv)\n")
+    (folder / "notes" / "data.csv").write_text("1,2\n")
+    (folder / "mkdocs.yml").write_text(
+        f"site_name: small\nhooks: [{DOCS / 'hooks' / 'repository.py'}]\n"
+        "validation: {links: {anchors: warn}}\ntheme: mkdocs\nplugins: []\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_links_out_of_docs_become_parts_of_the_site(tmp_path: Path) -> None:
+    done = built(tmp_path, "# Home\n\n[the notes](../notes), [a part](../notes/README.md#a-part)\n")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "repository" / "notes" / "data.csv").read_text() == "1,2\n"
+    home = (tmp_path / "site" / "index.html").read_text("utf-8")
+    assert 'href="repository/notes/"' in home
+    assert 'href="repository/notes/#a-part"' in home
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["../notes/missing.md", "../notes/README.md#no-such-part"])
+def test_a_link_to_nothing_fails_the_build(target: str, tmp_path: Path) -> None:
+    done = built(tmp_path, f"# Home\n\n[nothing]({target})\n")
+    assert done.returncode != 0
+    assert target.removeprefix("../") in done.stderr
