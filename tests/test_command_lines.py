@@ -64,7 +64,15 @@ def prepared(unscripted: None, tmp_path_factory: pytest.TempPathFactory) -> dict
     folder = tmp_path_factory.mktemp("prepared")
     symbols = ["O", "Na", "Mg", "Al", "Cl"]
     species = chemical_species_preprocess(symbols)
-    model = build(lmax=1, is_parity=False, channel=8, shift=-1.0, scale=1.0, **species)
+    model = build(
+        lmax=1,
+        is_parity=False,
+        channel=4,
+        num_convolution_layer=1,
+        shift=-1.0,
+        scale=1.0,
+        **species,
+    )
     torch.save(checkpoint_of(copy.deepcopy(model[0]), model[1]), folder / "7net.pth")
     frames = [
         Atoms("NaCl", [[0, 0, 0], [2.7, 0.1 * i, 0]], cell=[5.4, 4.1, 4.1], pbc=True)
