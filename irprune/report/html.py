@@ -10,19 +10,14 @@ from irprune.files import atomic_path
 from irprune.irreps import IrrepsType
 from irprune.report.importance_html import importance_section
 from irprune.report.model import Report, number, ratio
+from irprune.report.palette import themed
 from irprune.report.profile_html import profile_section
 from irprune.report.svg import curve, irreps_bars, order_legend, score_strips
 from irprune.report.tables import html_table
 
-_STYLE = """
-:root { color-scheme: light dark;
-  --page:#fbfbf9; --ink:#1c1d20; --dim:#62656d; --rule:#dcdcd6; --card:#fff; --line:#1f6fb2;
-  --ok:#1b7f4b; --bad:#b3261e;
-  --c0:#3b7dd8; --c1:#e08a1e; --c2:#2a9d74; --c3:#b35fa8; --c4:#7a6ff0; --c5:#8a8d94; }
-@media (prefers-color-scheme: dark) { :root {
-  --page:#15171a; --ink:#e8e8e4; --dim:#a0a4ad; --rule:#33363c; --card:#1d2024; --line:#6db3f2;
-  --ok:#5fd39a; --bad:#ff8a80;
-  --c0:#5b96e6; --c1:#e9a24a; --c2:#46b88f; --c3:#c97fc0; --c4:#988ff5; --c5:#9a9da4; } }
+_STYLE = (
+    themed(":root")
+    + """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -56,6 +51,7 @@ svg .line { fill: none; stroke: var(--line); stroke-width: 2; stroke-linejoin: r
 .key { display: inline-flex; align-items: center; gap: .4em; }
 .swatch { width: 12px; height: 12px; }
 """
+)
 
 
 def render(report: Report) -> str:
