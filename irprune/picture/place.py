@@ -148,7 +148,7 @@ def _cumulated(sizes: Sequence[float], gap: float) -> list[float]:
 
 
 def _lanes(items: Sequence[Item], columns: Mapping[str, int], end: str | None) -> dict[str, int]:
-    """Cuts the items into ways, and gives each the highest lane that is free for as long as it runs."""
+    """Cuts the items into ways, and gives each the highest lane that is free up to its last reader."""
     left = {i.name: i for i in items}
     readers: dict[str, list[int]] = {i.name: [] for i in items}
     for i in items:
@@ -161,11 +161,8 @@ def _lanes(items: Sequence[Item], columns: Mapping[str, int], end: str | None) -
         way = _longest(list(left.values()), end if end in left else None)
         for name in way:
             del left[name]
-        first, last = columns[way[0]], columns[way[-1]]
-        head = next(i for i in items if i.name == way[0])
-        behind = [columns[r] for r in head.reads if r in columns]
-        first = min([first, *(c + 1 for c in behind)])
-        last = max([last, *(c - 1 for c in readers[way[-1]])])
+        first = columns[way[0]]
+        last = max([columns[way[-1]], *(c - 1 for c in readers[way[-1]])])
         lane = next(
             (n for n, taken in enumerate(runs) if all(b < first or a > last for a, b in taken)),
             len(runs),

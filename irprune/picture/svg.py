@@ -42,8 +42,9 @@ def drawing(picture: Picture, keys: Mapping[str, int] | None = None) -> str:
     widest = max((s.before for b in picture.boxes for s in b.value.stripes), default=1)
     most = {m: _most(picture, m) for m in picture.measures if m != "irreps"}
     parts = [_band(b) for b in picture.bands]
-    parts += [_edge(e) for e in picture.edges]
-    parts += [_port(p) for p in picture.ports]
+    frozen = {b.value.name for b in picture.boxes if b.value.frozen}
+    parts += [_edge(e, bool({e.source, e.target} & frozen)) for e in picture.edges]
+    parts += [_port(p, p.source in frozen) for p in picture.ports]
     parts += [_box(b, widest, most, keys or {}) for b in picture.boxes]
     return "".join(parts)
 
@@ -56,8 +57,9 @@ def picture_svg(pictures: Sequence[Picture], title: str = "") -> str:
     x, parts = MARGIN, []
     if title:
         parts.append(label_at(MARGIN, MARGIN + 12, title, "title"))
-    parts += _legend(pictures, MARGIN + _TITLE + 6)
-    top = MARGIN + 3 * _TITLE
+    y = MARGIN + (_TITLE if title else 0)
+    parts += _legend(pictures, y + 10)
+    top = y + 2 * _TITLE
     for p in pictures:
         parts.append(label_at(x, top - 9, summary(p), "head"))
         parts.append(f'<g transform="translate({x:g} {top:g})">{drawing(p)}</g>')
@@ -72,23 +74,30 @@ def picture_svg(pictures: Sequence[Picture], title: str = "") -> str:
     )
 
 
-def _legend(pictures: Sequence[Picture], y: float) -> list[str]:
-    """Squares for the orders, and what lines and colours mean, those that occur."""
+def marks(pictures: Sequence[Picture]) -> list[tuple[str, str]]:
+    """What colours and frames mean, those that occur: (CSS classes, text)."""
     values = [b.value for p in pictures for b in p.boxes]
     orders = sorted({s.order for v in values for s in v.stripes})
     states = {v.state for v in values}
-    marks = [(f"{order_class(o)}", "", f"l = {o}") for o in orders]
+    found = [(order_class(o), f"l = {o}") for o in orders]
     if any(s.before > s.now for v in values for s in v.stripes):
-        marks.append(("l0 went", "", "removed"))
-    for state, text in (("gone", "node that goes"), ("new", "node that is new")):
+        found.append(("l0 went", "removed"))
+    for state, text in (("gone", "not in the graph after"), ("new", "not in the graph before")):
         if state in states:
-            marks.append(("frame", state, text))
-    marks.append(("frame", "frozen", "nothing can be removed"))
+            found.append((f"key-frame {state}", text))
+    if any(v.why for v in values):
+        found.append(("key-frame barrier", "no op knows it"))
+    if any(v.frozen and not v.plain for v in values):
+        found.append(("key-frame frozen", "nothing of it can be removed"))
+    return found
+
+
+def _legend(pictures: Sequence[Picture], y: float) -> list[str]:
     x, out = MARGIN, []
-    for cls, around, text in marks:
+    for cls, text in marks(pictures):
         out.append(
-            f'<g class="{around}"><rect class="{cls}" x="{x:g}" y="{y - 8:g}" width="12"'
-            f' height="9" rx="2"/>{label_at(x + 17, y, text, "dim")}</g>'
+            f'<rect class="{cls}" x="{x:g}" y="{y - 9:g}" width="12" height="10" rx="2"/>'
+            + label_at(x + 17, y, text, "dim")
         )
         x += 17 + _LETTER * len(text) + 16
     return out
@@ -122,8 +131,8 @@ def _band(b: Band) -> str:
     )
 
 
-def _edge(e: Edge) -> str:
-    cls = "edge between" if e.between else "edge"
+def _edge(e: Edge, frozen: bool) -> str:
+    cls = "edge" + (" between" if e.between else "") + (" frozen" if frozen else "")
     return (
         f'<path class="{cls}" data-a="{escape(e.source)}" data-b="{escape(e.target)}"'
         f' d="{_bent(e.points) if e.between else _smooth(e.points)}"/>'
@@ -158,12 +167,12 @@ def _towards(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, flo
     return a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share
 
 
-def _port(p: Port) -> str:
+def _port(p: Port, frozen: bool) -> str:
     r = p.rect
     text = _fit(p.label, r.width - 6, _NARROW)
     return (
-        f'<g class="in" data-n="{escape(p.source)}"><rect class="port" x="{r.x:g}" y="{r.y:g}"'
-        f' width="{r.width:g}" height="{r.height:g}" rx="8"/>'
+        f'<g class="in{" frozen" if frozen else ""}" data-n="{escape(p.source)}">'
+        f'<rect class="port" x="{r.x:g}" y="{r.y:g}" width="{r.width:g}" height="{r.height:g}" rx="8"/>'
         + label_at(r.x + r.width / 2, r.middle + 3.4, text, "", "middle")
         + f"<title>{escape(p.source)}, made in another band</title></g>"
     )

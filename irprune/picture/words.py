@@ -67,7 +67,7 @@ def title_of(v: Value) -> str:
     }
     lines = [
         f"%{v.name}" + (f" : {v.type}" if v.type else ""),
-        f"{v.op} {{{v.called}}}" if v.called and v.called != v.name else v.op,
+        f"{v.op} {{{v.called}}}" if v.kind == "module" or v.called not in ("", v.name) else v.op,
         f"blocks: {blocks_text(v)}" if v.stripes else "",
         f"parameters: {v.params:,}" if v.params else "",
         f"FLOPs per atom: {number(v.flops)}" if v.flops else "",

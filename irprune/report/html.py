@@ -1,4 +1,7 @@
-"""One self-contained HTML file: no script, no font, no picture from outside."""
+"""One self-contained HTML file: no script, no font, no picture from outside.
+
+Pages with pictures of graphs have a script of their own (``irprune.picture.script``).
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,13 @@ from typing import Any
 
 from irprune.files import atomic_path
 from irprune.irreps import IrrepsType
+from irprune.picture.page import picture_section, treemap_section
+from irprune.picture.script import SCRIPT
+from irprune.picture.style import STYLE
 from irprune.report.importance_html import importance_section
 from irprune.report.model import Report, number, ratio
 from irprune.report.palette import themed
+from irprune.report.passes_html import passes_section
 from irprune.report.profile_html import profile_section
 from irprune.report.svg import curve, irreps_bars, order_legend, score_strips
 from irprune.report.tables import html_table
@@ -61,19 +68,23 @@ def render(report: Report) -> str:
         f'<p class="dim">{escape(report.summary)}</p>' if report.summary else "",
         _comparison(report),
         profile_section(report),
+        picture_section(report.pictures),
+        treemap_section(report.pictures),
         _structure(report),
         _scores(report),
         importance_section(report),
         _recovery(report),
         _checks(report),
-        _passes(report),
+        passes_section(report),
         _origin(report),
     ]
+    style = STYLE if report.pictures else ""
+    script = f"<script>{SCRIPT}</script>" if report.pictures else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(report.title)}</title><style>{_STYLE}</style></head>"
-        f"<body><main>{''.join(sections)}</main></body></html>\n"
+        f"<title>{escape(report.title)}</title><style>{_STYLE}{style}</style></head>"
+        f"<body><main>{''.join(sections)}</main>{script}</body></html>\n"
     )
 
 
@@ -147,25 +158,6 @@ def _checks(report: Report) -> str:
 
 def _measured(value: Any) -> str:
     return f"{value:.2e}" if isinstance(value, float | int) else escape(str(value))
-
-
-def _passes(report: Report) -> str:
-    if not report.passes:
-        return ""
-    rows = [
-        [
-            f"<code>{escape(str(p['text']))}</code>",
-            escape(str(p["trait"])),
-            number(p["params"]),
-            number(p["flops_per_atom"]),
-            number(p["blocks"]),
-            f"{p['seconds']:.1f}",
-        ]
-        for p in report.passes
-    ]
-    head = ["pass", "claim", "params", "FLOPs per atom", "blocks", "seconds"]
-    pipeline = f"<pre>{escape(report.pipeline)}</pre>" if report.pipeline else ""
-    return f"<h2>Passes</h2>{pipeline}{html_table(head, rows, (2, 3, 4, 5))}"
 
 
 def _origin(report: Report) -> str:
