@@ -59,8 +59,8 @@ _PAGE = """
 .controls label { cursor: pointer; }
 .groups { columns: 20rem; list-style: none; padding: 0; margin: .4rem 0 0; font-size: .85rem;
   max-height: 30vh; overflow: auto; }
-.groups small, summary { color: var(--dim); }
-summary { cursor: pointer; font-size: .92rem; }
+.groups small, .bar summary { color: var(--dim); }
+.bar summary { font-size: .92rem; }
 .groups button { font: inherit; color: var(--ink); background: none; border: 1px solid var(--rule);
   border-radius: 4px; padding: 0 .4em; cursor: pointer; }
 .groups button:disabled { cursor: default; border-color: transparent; }
@@ -68,7 +68,7 @@ summary { cursor: pointer; font-size: .92rem; }
 .irp .node, .irp .in { transition: opacity .15s; }
 .irp .edge.near { stroke: var(--line); stroke-opacity: 1; stroke-width: 2; }
 .irp .node.same .frame { stroke: var(--line); stroke-opacity: 1; stroke-width: 1.8; }
-.irp-fig.lit .node:not(.on), .irp-fig.lit .in, .irp-fig.lit .edge { opacity: .22; }
+.irp-fig.lit .node:not(.on), .irp-fig.lit .in, .irp-fig.lit .edge { opacity: .3; }
 .irp-fig:has(.irp-frozen:not(:checked)) :is(.node, .in, .edge).frozen,
 .irp-fig:has(.irp-plain:not(:checked)) :is(.node.dot, .m-dots) { visibility: hidden; }
 .irp-tip { position: fixed; z-index: 9; max-width: min(34rem, 90vw); padding: .45rem .65rem;

@@ -26,7 +26,7 @@ def passes_section(report: Report) -> str:
     for p in report.passes:
         rows.append(
             [
-                f"<code>{escape(str(p['text']))}</code>{_changes(p)}",
+                f"<code>{escape(str(p['text']))}</code>",
                 escape(str(p["trait"])),
                 *(_change(p, key) for key, _ in sizes),
                 f"{p['seconds']:.1f}",
@@ -34,7 +34,8 @@ def passes_section(report: Report) -> str:
         )
     head = ["pass", "claim", *(title for _, title in sizes), "seconds"]
     pipeline = f"<pre>{escape(report.pipeline)}</pre>" if report.pipeline else ""
-    return f"<h2>Passes</h2>{pipeline}{html_table(head, rows, range(2, len(head)))}"
+    table = html_table(head, rows, range(2, len(head)))
+    return f"<h2>Passes</h2>{pipeline}{table}{''.join(map(_changes, report.passes))}"
 
 
 def _change(p: Mapping[str, Any], key: str) -> str:
@@ -50,8 +51,8 @@ def _changes(p: Mapping[str, Any]) -> str:
     found = p.get("changes")
     if found is None:
         return ""
-    summary, lines = escape(found["summary"]), found["lines"]
-    if not lines:
-        return f'<br><small class="dim">{summary}</small>'
-    text = escape("\n".join(lines))
-    return f"<details><summary>{summary}</summary><pre>{text}</pre></details>"
+    said = f"<code>{escape(str(p['text']))}</code>: {escape(found['summary'])}"
+    if not found["lines"]:
+        return f"<p>{said}</p>"
+    text = escape("\n".join(found["lines"]))
+    return f'<details><summary>{said}</summary><pre class="wrap">{text}</pre></details>'
