@@ -78,20 +78,19 @@ _PAGE = """
 .irp-tip[hidden] { display: none; }
 """
 
-_MEASURED = "".join(
-    f".irp-fig:has([name=irp-measure][value={m}]:checked) .m-irreps {{ display: none; }}\n"
-    f".irp-fig:has([name=irp-measure][value={m}]:checked) .m-{m} {{ display: inline; }}\n"
-    f".irp-fig:has([name=irp-measure][value={m}]:checked) .heat"
-    f" {{ fill-opacity: calc(.62 * var(--{m}, 0)); }}\n"
-    for m in MEASURES
-    if m != "irreps"
-) + "".join(
-    f".irp-trees:has([value={m}]:not(:checked)) .tree-{m} {{ display: none; }}\n"
-    for m in MEASURES
-    if m != "irreps"
-)
 
-STYLE = _RULES + _TREES + _PAGE + _MEASURED
+def _measured(m: str) -> str:
+    """What a page shows while a measure is chosen: its numbers, its heat, its treemap."""
+    chosen = f".irp-fig:has([name=irp-measure][value={m}]:checked)"
+    return (
+        f"{chosen} .m-irreps {{ display: none; }}\n"
+        f"{chosen} .m-{m} {{ display: inline; fill: var(--ink); }}\n"
+        f"{chosen} .heat {{ fill-opacity: calc(.62 * var(--{m}, 0)); }}\n"
+        f".irp-trees:has([value={m}]:not(:checked)) .tree-{m} {{ display: none; }}\n"
+    )
+
+
+STYLE = _RULES + _TREES + _PAGE + "".join(_measured(m) for m in MEASURES if m != "irreps")
 """For a page that has the colours already."""
 ALONE = themed(".irp") + _RULES + ".irp .ground { fill: var(--page); }\n"
 """With the colours and a ground, for an SVG file or a notebook."""

@@ -8,7 +8,7 @@ from math import sqrt
 
 from irprune.picture.model import Picture
 from irprune.picture.treemap import Tile, Treemap, treemap_of
-from irprune.picture.words import NAMES
+from irprune.picture.words import NAMES, millis
 from irprune.report.model import number, ratio
 from irprune.report.svg import label_at, legend
 
@@ -48,10 +48,10 @@ def treemaps_svg(pictures: Sequence[Picture], measure: str) -> str:
 
 
 def amount(value: float, measure: str) -> str:
-    """A sum in the unit of its measure."""
+    """A sum with its unit: ``842,623 parameters``, ``12.5 ms``."""
     if measure == "time":
-        return f"{value * 1e3:.3g} ms"
-    return f"{number(int(value) if measure == 'params' else value)} {NAMES[measure]}"
+        return millis(value)
+    return f"{_plain(value)} {NAMES[measure]}"
 
 
 def _ranked(pictures: Sequence[Picture], measure: str) -> list[str]:
@@ -73,7 +73,7 @@ def _tiles(found: Treemap, ops: Sequence[str]) -> str:
         out.append(
             f'<g class="tile" data-n="{escape(t.name)}"><rect class="c{colour}" x="{r.x:.2f}"'
             f' y="{r.y:.2f}" width="{r.width:.2f}" height="{r.height:.2f}"/>'
-            f"{_label(t)}<title>{escape(_title(t, found))}</title></g>"
+            f"{_label(t, found.measure)}<title>{escape(_title(t, found))}</title></g>"
         )
     for t in found.layers:
         r = t.rect
@@ -86,13 +86,14 @@ def _tiles(found: Treemap, ops: Sequence[str]) -> str:
     return "".join(out)
 
 
-def _label(t: Tile) -> str:
+def _label(t: Tile, measure: str) -> str:
     """The op and the number, where they fit above the name of the layer."""
     r, out = t.rect, ""
     if r.width > _LETTER * len(t.op) + 8 and r.height > 34:
         out = label_at(r.x + 5, r.y + 14, t.op, "inside")
-        if r.height > 48:
-            out += label_at(r.x + 5, r.y + 27, _plain(t.value), "inside thin")
+        value = millis(t.value) if measure == "time" else _plain(t.value)
+        if r.height > 48 and r.width > _LETTER * len(value) + 8:
+            out += label_at(r.x + 5, r.y + 27, value, "inside thin")
     return out
 
 

@@ -44,10 +44,16 @@ def said(v: Value, measure: str) -> str:
     if not value:
         return ""
     if measure == "time":
-        return f"{value * 1e3:.3g} ms"
+        return millis(value)
     unit = {"params": " params", "flops": " FLOPs"}.get(measure, "")
     text = number(int(value)) if measure == "params" else number(value)
     return f"{text}{unit}" if measure != "score" else f"{value:.2e}"
+
+
+def millis(seconds: float) -> str:
+    """A time, such as ``12.5 ms``."""
+    value = 1e3 * seconds
+    return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
 
 
 def blocks_text(v: Value) -> str:
@@ -72,7 +78,7 @@ def title_of(v: Value) -> str:
         f"parameters: {v.params:,}" if v.params else "",
         f"FLOPs per atom: {number(v.flops)}" if v.flops else "",
         f"importance: {v.score:.3e}" if v.score is not None else "",
-        f"time: {v.seconds * 1e3:.3g} ms, forward and backward" if v.seconds is not None else "",
+        f"time: {millis(v.seconds)}, forward and backward" if v.seconds is not None else "",
         f"reads: {_listed(v.reads)}" if v.reads else "",
         f"coupled groups of: {_listed(v.groups)}" if v.groups else "",
         f"frozen: {v.frozen}" if v.frozen else "",

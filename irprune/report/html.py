@@ -42,6 +42,8 @@ td small { color: var(--dim); margin-left: .4em; }
 code, pre { font: .88em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 pre { background: var(--card); border: 1px solid var(--rule); border-radius: 6px;
   padding: .8rem 1rem; overflow-x: auto; }
+.passes table { font-size: .84rem; } .passes code { overflow-wrap: anywhere; }
+.passes td.n { white-space: normal; }
 pre.wrap { white-space: pre-wrap; overflow-wrap: anywhere; }
 details > summary { cursor: pointer; }
 .ok { color: var(--ok); font-weight: 600; } .bad { color: var(--bad); font-weight: 700; }

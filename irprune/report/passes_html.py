@@ -35,6 +35,7 @@ def passes_section(report: Report) -> str:
     head = ["pass", "claim", *(title for _, title in sizes), "seconds"]
     pipeline = f"<pre>{escape(report.pipeline)}</pre>" if report.pipeline else ""
     table = html_table(head, rows, range(2, len(head)))
+    table = f'<div class="passes">{table}</div>'
     return f"<h2>Passes</h2>{pipeline}{table}{''.join(map(_changes, report.passes))}"
 
 

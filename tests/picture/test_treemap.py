@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from irprune.picture.layout import lay_out
 from irprune.picture.model import Rect, Stripe, Value
 from irprune.picture.treemap import squarified, treemap_of
-from irprune.picture.treemap_svg import treemaps_svg
+from irprune.picture.treemap_svg import amount, treemaps_svg
 
 EVIL = "<script>alert('&')</script>"
 
@@ -85,6 +85,13 @@ def test_two_models_on_one_scale_of_area():
     texts = [t.text for t in root.iter("text")]
     assert "before: 400 parameters" in texts
     assert "after: 100 parameters ×0.25" in texts
+
+
+def test_times_have_their_unit():
+    assert amount(2.7203, "time") == "2,720 ms"
+    assert amount(2e-6, "time") == "0.002 ms"
+    assert amount(1234567.0, "params") == "1,234,567 parameters"
+    assert amount(2.5e9, "flops") == "2.5 G FLOPs per atom"
 
 
 def test_names_are_escaped():
