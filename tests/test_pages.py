@@ -85,7 +85,8 @@ def test_every_page_that_runs_whole_has_a_test() -> None:
 
 def test_every_section_of_a_report_is_explained() -> None:
     """The headings in the source of the report are the sections that the page lists."""
-    sources = (p.read_text(encoding="utf-8") for p in (ROOT / "irprune" / "report").glob("*.py"))
+    files = [p for name in ("report", "picture") for p in (ROOT / "irprune" / name).glob("*.py")]
+    sources = (p.read_text(encoding="utf-8") for p in files)
     found = {h for text in sources for h in re.findall(r"<h2>([\w ]+?)(?: by|\{of\}|<| \{)", text)}
     page = read("read-the-report.md")
     cells = re.findall(r"^\| ([A-Z][^|]*) \|", page, re.MULTILINE)
