@@ -195,4 +195,5 @@ def test_every_fold_is_mutated():
         for n, f in inspect.getmembers(folds, inspect.isfunction)
         if f.__module__ == folds.__name__
     }
-    assert named == {name for _, owner, name, _ in MUTATIONS.values() if owner is folds}
+    mutated = {name for _, owner, name, _ in MUTATIONS.values() if owner is folds}
+    assert named == mutated | {"segmented_path"}  # ops/test_cueq

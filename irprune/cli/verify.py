@@ -146,5 +146,6 @@ def _reload(graph: Any, path: Path, frames: Sequence[Atoms] | None) -> Sequence[
     if frames is None:
         return reload_network(graph, path)
     tier = "graph" if is_graph_file(path) else "native"
-    found: Sequence[Check] = reload_check(graph, tier, path, frames)
+    dtypes = None if graph.source is None else graph.source.config.get("reload_dtypes")
+    found: Sequence[Check] = reload_check(graph, tier, path, frames, dtypes)
     return found

@@ -23,6 +23,8 @@ class Loaded:
 
     module: nn.Module
     config: Mapping[str, Any]
+    """What else its family keeps of it. ``reload_dtypes``: where its own library runs the file in
+    these precisions only."""
     atomistic: Atomistic
     path: str
     notes: tuple[str, ...] = ()

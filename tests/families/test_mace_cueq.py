@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 import torch
 
 import irprune
+from irprune.cli import main as cli
 from irprune.errors import ModelFileError
 from irprune.families import load_model
 from irprune.families.mace import cueq
 from irprune.families.mace.load import wrap
-from irprune.ladder import masked_sliced_rung
+from irprune.ladder import compare_on_examples, masked_sliced_rung
 from tests.families import mace_models
 from tests.families.mace_models import without_torchscript  # noqa: F401 - a fixture
 
@@ -56,9 +58,10 @@ def check_pruning(plain, other):
     a, b = (graph.origin.keep for graph in graphs)
     assert not a.all()
     assert np.array_equal(a, b)
-    inputs = graphs[0].example(seed=1, grow=3)
-    one, two = (graph.module(torch.float64)(*inputs) for graph in graphs)
-    return float((one - two).abs().max() / one.abs().max())
+    return max(
+        compare_on_examples(graphs[0], *(g.module(torch.float64) for g in graphs), grow)
+        for grow in (0, 3)
+    )
 
 
 @pytest.mark.parametrize("layout", ["ir_mul", pytest.param("mul_ir", marks=pytest.mark.slow)])
@@ -89,6 +92,19 @@ def test_the_dtype_of_torch_stays(accelerated):
     assert torch.get_default_dtype() is torch.float32
     assert not cueq.has_cueq(loaded.module)
     assert len(loaded.notes) == 1
+    assert loaded.config == {"reload_dtypes": ("float64",)}
+
+
+@pytest.mark.slow
+def test_verify_compares_with_the_layers_of_the_file(accelerated, tmp_path, capsys):
+    """In the precision of the file: mace's calculator does not run them in another."""
+    path = saved(accelerated, tmp_path / "cueq.model")
+    command = ("verify", str(path), "--trust-pickle", "--structures", "2", "--json")
+    assert cli.run(command) == 0
+    checks = {c["name"] for c in json.loads(capsys.readouterr().out)["checks"]}
+    assert {n for n in checks if n.startswith("reload-")} == {
+        f"reload-{what}-float64" for what in ("energy", "forces", "stress")
+    }
 
 
 def one_line(error) -> str:
@@ -116,17 +132,20 @@ def test_a_model_that_does_not_run_here_is_declined(accelerated):
         wrap(other, "x.model")
 
 
-def test_a_conversion_that_changes_energies_is_found(accelerated, monkeypatch):
+@pytest.mark.parametrize("factor", [1.001, float("nan")])
+def test_a_conversion_that_changes_energies_is_found(factor, accelerated, monkeypatch):
     right = cueq._convert
 
     def wrong(source):
         made = right(source)
         with torch.no_grad():
-            made.products[1].linear.weight *= 1.001
+            made.products[1].linear.weight *= factor
         return made
 
     monkeypatch.setattr(cueq, "_convert", wrong)
-    with pytest.raises(ModelFileError, match=r"give other atomic energies \(relative difference"):
+    with pytest.raises(
+        ModelFileError, match=r"give other energies and forces \(relative difference"
+    ):
         wrap(copy.deepcopy(accelerated), "x.model")
 
 

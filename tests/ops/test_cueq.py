@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from e3nn import o3
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import irprune
 from irprune.errors import IrrepsTypeError
@@ -375,6 +377,39 @@ def test_a_transposition_for_other_irreps_is_a_barrier():
     assert reason(ByOne(layer), {"x": "3x1o"}) == (
         "op (module op) was not made for 3x1o, which x gives"
     )
+
+
+def test_the_cost_of_a_linear_map_is_what_torch_counts():
+    made = cuet.Linear(irreps("8x0e+4x1o"), irreps("6x0e+5x1o+3x0e"), layout=cue.mul_ir)
+    graph = irprune.trace(nn.Sequential(made.double()), {"input": "8x0e+4x1o"})
+    with FlopCounterMode(display=False) as counter:
+        made(torch.randn(10, 20, dtype=torch.float64))
+    assert counter.get_total_flops() == 10 * graph.stats().matmul_flops_per_atom
+    assert graph.stats().params == made.weight.numel()
+
+
+def test_a_layer_whose_segments_are_no_longer_alike_says_that_it_runs_naive():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # without its CUDA kernels
+        layer = cuet.ChannelWiseTensorProduct(
+            irreps("4x0e+4x1o"), irreps("0e+1o"), layout=cue.mul_ir, dtype=torch.float64
+        )
+    assert layer.method == "uniform_1d"
+    parts = {
+        "first": o3.Linear("4x0e+4x1o", "4x0e+4x1o"),
+        "op": layer,
+        "last": o3.Linear(str(layer.irreps_out), "0e+1o"),
+    }
+    graph = trace(
+        lambda self, x, y: self.last(self.op(self.first(x), y)),
+        {"x": "4x0e+4x1o", "y": "0e+1o"},
+        **parts,
+    )
+    even = without(graph, {"first:0e": [0], "first:1o": [1]})
+    assert slice_graph(even).gm.op.method == "uniform_1d"
+    with pytest.warns(UserWarning, match=r"^op \(module op\): its segments are not all alike any"):
+        small = slice_graph(without(graph, {"first:0e": [0]}))
+    assert small.gm.op.method == "naive"
 
 
 def test_nothing_is_imported_without_such_layers():

@@ -123,7 +123,8 @@ def wrap(model: nn.Module, path: str) -> Loaded:
         inversion=not getattr(model, "use_so3", False),
         exact_edges=False,
     )
-    return Loaded(model, {}, atomistic, path, notes)
+    config = {"reload_dtypes": (dtype,)} if notes else {}  # mace cannot cast such layers
+    return Loaded(model, config, atomistic, path, notes)
 
 
 def _plain_parameters(model: nn.Module) -> None:
