@@ -192,3 +192,11 @@ class EquivariantGraph:
 
     def __str__(self) -> str:
         return self.text()
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: sizes, and the picture of the graph."""
+        from irprune.picture.build import picture_of
+        from irprune.picture.svg import picture_svg
+
+        picture = picture_svg([picture_of(self)], self.source.path if self.source else "")
+        return f'<div style="max-width:100%;overflow-x:auto">{picture}</div>'

@@ -139,6 +139,7 @@ class PassReport:
             **_change("params", self.before.params, self.after.params),
             **_change("flops_per_atom", self.before.flops_per_atom, self.after.flops_per_atom),
             **_change("blocks", self.before.blocks, self.after.blocks),
+            **_change("nodes", self.before.nodes, self.after.nodes),
             "checks": [check_json(c) for c in self.checks],
         }
 

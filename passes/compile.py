@@ -20,6 +20,7 @@ class Compile(Pass):
     """
 
     backend: str = "inductor"
+    """inductor, aot_eager or eager; the last two are for tests and no faster."""
 
     name: ClassVar[str] = "compile"
     summary: ClassVar[str] = "energies and forces as one function of torch.compile"

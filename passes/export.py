@@ -19,6 +19,7 @@ class Export(Pass):
     path: str | None = None
     """Where to write; by default the output of the command."""
     verify: bool = True
+    """Reload the file in a fresh process, and compare."""
 
     name: ClassVar[str] = "export"
     summary: ClassVar[str] = "write the model where it came from, and reload it to check"

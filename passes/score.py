@@ -31,7 +31,9 @@ class Score(Pass):
     max_force: float = 50.0
     """eV/Å; structures with a larger force are left out (energy-force), and counted."""
     energy_weight: float = 1.0
+    """Weight of the energy in the criterion; for taylor and fisher in the loss."""
     force_weight: float = 1.0
+    """Weight of the forces, likewise; 0 skips them."""
     device: str | None = None
     """Where the model runs: cpu, cuda, cuda:1; None: where the pipeline does."""
     checkpoint: str | None = None

@@ -27,6 +27,7 @@ class SelectKernels(Pass):
     require: str | None = None
     """A backend that must serve every such node that it is meant for."""
     device: str = "cpu"
+    """What the graph is to run on."""
     dtype: str | None = None
     """float32 or float64; default that of the graph."""
 

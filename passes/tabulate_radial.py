@@ -26,6 +26,7 @@ class TabulateRadial(Pass):
     """
 
     tol: float = 1e-6
+    """Largest relative error of values, and of slopes."""
     degree: int = 5
     """3 (cubic, one continuous derivative) or 5 (two)."""
     shortest: float = 0.5

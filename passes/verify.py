@@ -21,6 +21,7 @@ class Verify(Pass):
     """
 
     structures: int = 3
+    """Structures of the data to use; without data, as many are generated."""
 
     name: ClassVar[str] = "verify"
     summary: ClassVar[str] = "types, masked = sliced, symmetries, forces, stress, NVE drift"

@@ -186,6 +186,7 @@ def test_the_verb_compares_and_writes_a_page(files):
     kept = set(said) - {"structure", "other", "ratio", "ratios", "seed", "versions"}
     assert set(said["other"]) == kept
     text = page.read_text()
+    assert '<div class="tree-time">' in text, "nodes have their times in the picture"
     for row in (*said["by_op"], *said["other"]["by_op"]):
         assert f"<td>{row['op']}</td><td class=n>{row['forward'] * 1e3:.2f}</td>" in text
     code, out = verb(files / "toy.irp", *small)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from irprune.cli.demo_steps import N_TEST, N_TRAIN, Outcome, Plan
+from irprune.cli.job_report import passes_of
 from irprune.cli.results import checks_json, sizes
 from irprune.passmanager import check_json
 from irprune.report.model import Report, Row
@@ -13,6 +14,8 @@ from irprune.versions import versions
 
 def build_report(plan: Plan, outcome: Outcome) -> Report:
     """The page that the demo writes."""
+    from irprune.picture.build import pictures_of
+
     before, after = outcome.errors
     a, b = outcome.report.before, outcome.report.after
     slow, fast = outcome.latencies
@@ -43,7 +46,10 @@ def build_report(plan: Plan, outcome: Outcome) -> Report:
         ),
     )
     scores, kept = _scores(outcome)
-    passes = (*outcome.report.passes, *outcome.recovery.passes)
+    passes = (
+        *passes_of(outcome.report, outcome.changes[0]),
+        *passes_of(outcome.recovery, outcome.changes[1]),
+    )
     faster = outcome.latencies[0] / outcome.latencies[1]
     return Report(
         title=f"{plan.model}, pruned to {plan.keep:.0%} of its blocks",
@@ -54,13 +60,14 @@ def build_report(plan: Plan, outcome: Outcome) -> Report:
         ),
         models=("original", "pruned", "recovered"),
         rows=rows,
+        pictures=pictures_of(outcome.original, outcome.recovered),
         irreps=(outcome.original.irreps_per_layer(), outcome.recovered.irreps_per_layer()),
         irreps_names=("before", "after"),
         scores=scores,
         kept=kept,
         curve=tuple((float(r.step), r.loss) for r in outcome.distillation.history),
         checks=tuple(check_json(c) for c in outcome.checks),
-        passes=tuple(p.to_json() for p in passes),
+        passes=passes,
         pipeline=f"{outcome.report.pipeline},{outcome.recovery.pipeline}",
         tier=outcome.exported.tier,
         command=f"irprune demo --model {plan.model} --keep {plan.keep:g} --steps {plan.steps}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,8 @@ class Outcome:
     """Seconds for energy and forces: original, recovered."""
     latency_atoms: int
     checks: tuple[CheckLike, ...]
+    changes: tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]
+    """What each pass changed, before the recovery and with it."""
 
     @property
     def distillation(self) -> Any:
@@ -76,6 +78,7 @@ class Outcome:
 def run_demo(session: Session, plan: Plan, stage: Stage) -> Outcome:
     """Runs all steps; each shows its progress."""
     from irprune import api
+    from irprune.debugging.changes import ChangeLog
     from irprune.evaluate.metrics import compare_potentials
     from irprune.export import export
     from irprune.ladder import claim_rung, masked_sliced_rung, types_rung
@@ -87,6 +90,7 @@ def run_demo(session: Session, plan: Plan, stage: Stage) -> Outcome:
     with stage("generate structures, and label them with the original"):
         training = _structures(plan, reference, N_TRAIN, plan.seed)
         test = _structures(plan, reference, N_TEST, plan.seed + 1)
+    logs = (ChangeLog(), ChangeLog())
     with stage("score blocks, select, slice") as progress:
         pruned, report = api.run_reported(
             plan.pipeline,
@@ -95,6 +99,7 @@ def run_demo(session: Session, plan: Plan, stage: Stage) -> Outcome:
             seed=plan.seed,
             device=session.device,
             progress=progress,
+            observers=[logs[0]],
         )
     with stage("masked = sliced, in float64"):
         small = sorted(test, key=len)[:3]
@@ -116,6 +121,7 @@ def run_demo(session: Session, plan: Plan, stage: Stage) -> Outcome:
             seed=plan.seed,
             teacher=original,
             progress=progress,
+            observers=[logs[1]],
         )
     with stage("error against the original") as progress:
         after = compare_potentials(
@@ -146,6 +152,7 @@ def run_demo(session: Session, plan: Plan, stage: Stage) -> Outcome:
         times,
         len(atoms),
         tuple(checks),
+        (logs[0].found, logs[1].found),
     )
 
 

@@ -55,6 +55,7 @@ class JobOptions:
     print_change: bool = False
     dump: str | None = None
     verify_each: bool = False
+    html: str | None = None
 
     def observers(self) -> list[Observer]:
         """What prints and writes while the pipeline runs."""
@@ -78,6 +79,9 @@ def job_options(function: F) -> F:
 
     made: Any = gathered
     for option in (
+        click.option(
+            "--html", metavar="FILE", help="Write a report with both graphs as one HTML file."
+        ),
         click.option("--verify-each", is_flag=True, help="Verify after every pass."),
         click.option(
             "--dump", metavar="DIR", help="Write text and graph file of every step to DIR."
@@ -137,6 +141,7 @@ class Job:
     def run(self, session: Session) -> int:
         """Runs it, prints the result and gives the exit code."""
         from irprune import api
+        from irprune.debugging.changes import ChangeLog
         from irprune.files import check_writable
         from irprune.recipe import recipe_of
 
@@ -144,6 +149,10 @@ class Job:
         self.pipeline.check({"irreps"})
         existing_file(given.data, "the data file")
         output = check_writable(Path(given.output)) if given.output else None
+        if given.html:
+            check_writable(given.html)
+        changes = ChangeLog()
+        observers = [*given.observers(), *([changes] if given.html else [])]
         before_graph = session.load(self.model)
         frames = None
         if given.data:
@@ -159,7 +168,7 @@ class Job:
                 dtype=session.dtype,
                 output=output,
                 progress=progress,
-                observers=given.observers(),
+                observers=observers,
                 verify_each=given.verify_each,
             )
             exported = report.results.get("export")
@@ -203,6 +212,12 @@ class Job:
                 output=None if exported is None else exported.path,
             ).to_json(),
         }
+        if given.html:
+            from irprune.cli.job_report import build_report
+            from irprune.report.html import write
+
+            page = build_report(payload, report, (before_graph, graph), changes.found)
+            write(page, given.html)
         session.emit(payload)
         if not session.as_json:
             print_run(session, payload, report, irreps, report.before, report.after)

@@ -49,7 +49,13 @@ def command(
     """Time every node of MODEL, forward and backward, beside the peaks of this machine."""
     import torch
 
-    from irprune.cli.profile_report import build_report, print_profile
+    from irprune.cli.profile_report import (
+        build_report,
+        names_of,
+        print_profile,
+        profiles_of,
+        timed_pictures,
+    )
     from irprune.data.generate import repeated
     from irprune.files import check_writable
 
@@ -78,7 +84,8 @@ def command(
     if html:
         from irprune.report.html import write
 
-        write(build_report(payload, top), html)
+        drawn = timed_pictures(graphs, profiles_of(payload), names_of(payload))
+        write(build_report(payload, top, drawn), html)
     session.emit(payload)
     if not session.as_json:
         print_profile(session.console, payload, top)

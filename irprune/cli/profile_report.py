@@ -13,6 +13,8 @@ from irprune.versions import versions
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from irprune.picture.model import Picture
+
 Payload = Mapping[str, Any]
 
 
@@ -28,8 +30,20 @@ def profiles_of(payload: Payload) -> list[Payload]:
     return [p for p in (payload, payload["other"]) if p is not None]
 
 
-def build_report(payload: Payload, top: int) -> Report:
-    """The page; ``payload`` is what ``--json`` prints, ``top`` the nodes to show."""
+def timed_pictures(
+    graphs: Sequence[Any], profiles: Sequence[Payload], names: tuple[str, ...]
+) -> tuple[Picture, ...]:
+    """The graphs of one or two profiles, each node with the time that it took."""
+    from irprune.picture.build import picture_of, pictures_of
+
+    times = [{n["node"]: n["forward"] + n["backward"] for n in p["nodes"]} for p in profiles]
+    if len(graphs) == 1:
+        return (picture_of(graphs[0], names[0], times[0]),)
+    return pictures_of(graphs[0], graphs[1], (names[0], names[1]), (times[0], times[1]))
+
+
+def build_report(payload: Payload, top: int, pictures: tuple[Picture, ...] = ()) -> Report:
+    """The page; ``payload`` is what ``--json`` prints, ``top`` the nodes to show in tables."""
     names, profiles = names_of(payload), profiles_of(payload)
     dtypes = ", ".join(dict.fromkeys(p["dtype"] for p in profiles))
     return Report(
@@ -40,6 +54,7 @@ def build_report(payload: Payload, top: int) -> Report:
         rows=_rows(profiles, [1.0, payload["ratio"]] if payload["other"] else []),
         profile=tuple({**p, "nodes": p["nodes"][:top]} for p in profiles),
         ratios=tuple(payload["ratios"]),
+        pictures=pictures,
         versions=versions(),
     )
 

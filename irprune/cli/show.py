@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,9 @@ from irprune.cli.show_kernels import kernels_json, print_kernels
 from irprune.cli.show_scores import importance_of, print_scores, score
 from irprune.errors import UsageError
 from irprune.report.model import Importance, Report, Row, number
+
+if TYPE_CHECKING:
+    from irprune.picture.model import Picture
 
 
 @click.command("show")
@@ -36,7 +40,14 @@ from irprune.report.model import Importance, Report, Row, number
     help="Structures that ASE reads, to score on. Default: generated ones.",
 )
 @click.option("--html", metavar="FILE", help="Write a report as one HTML file.")
+@click.option("--svg", metavar="FILE", help="Write the graph, laid out by layer, as SVG.")
 @click.option("--dot", metavar="FILE", help="Write the graph for Graphviz.")
+@click.option("--tree", is_flag=True, help="Print the graph as a tree of layers and nodes.")
+@click.option(
+    "--against",
+    metavar="OTHER",
+    help="With --html or --svg: another model beside it, as what became of MODEL.",
+)
 @common_options
 def command(
     session: Session,
@@ -49,12 +60,15 @@ def command(
     scores: str | None,
     data: str | None,
     html: str | None,
+    svg: str | None,
     dot: str | None,
+    tree: bool,
+    against: str | None,
 ) -> int:
     """Show MODEL: sizes, irreps per layer, what can be pruned, and what is frozen."""
     from irprune.files import atomic_path, check_writable
 
-    for path in filter(None, (html, dot)):
+    for path in filter(None, (html, svg, dot)):
         check_writable(path)
     if data and not scores:
         raise UsageError("show reads --data only to score on: give --scores as well")
@@ -62,9 +76,15 @@ def command(
         raise UsageError(
             f"show --{'costs' if costs else 'tensors'} is a part of the text: give --text as well"
         )
+    if against and not (html or svg):
+        raise UsageError(
+            "show draws --against OTHER beside MODEL: give --html or --svg as well, or compare the two"
+            " with irprune diff"
+        )
     existing_file(data, "the data file")
     graph = session.load(model)
-    found = score(session, graph, scores, data) if scores else None
+    other = session.load(against) if against else None
+    scored, found = score(session, graph, scores, data) if scores else (graph, None)
     stats = graph.stats()
     payload = {
         "model": model,
@@ -85,10 +105,20 @@ def command(
         "groups": graph.groups() if groups else None,
         "text": graph.text(costs=costs, groups=groups, tensors=tensors) if text else None,
     }
-    if html:
-        from irprune.report.html import write
+    if html or svg:
+        shown = [(model, scored)]
+        if against is not None:
+            shown.append((against, other))
+        drawn = _pictures(shown)
+        if html:
+            from irprune.report.html import write
 
-        write(_report(model, graph, stats, importance_of(found)), html)
+            write(_report(shown, drawn, importance_of(found)), html)
+        if svg:
+            from irprune.picture.svg import picture_svg
+
+            with atomic_path(svg) as temporary:
+                Path(temporary).write_text(picture_svg(drawn), encoding="utf-8")
     if dot:
         from irprune.report.dot import render
 
@@ -99,6 +129,11 @@ def command(
         session.stdout.write(f"{payload['text']}\n")
     elif not session.as_json:
         _print(session, payload, graph, ir)
+        if tree:
+            from irprune.picture.build import picture_of
+            from irprune.picture.tree import tree_of
+
+            session.console.print(tree_of(picture_of(scored, model)))
     return 0
 
 
@@ -119,22 +154,45 @@ def _barriers(graph: Any) -> list[str]:
     ]
 
 
-def _report(model: str, graph: Any, stats: Any, importance: Importance | None) -> Report:
+def _pictures(shown: Sequence[tuple[str, Any]]) -> tuple[Picture, ...]:
+    """Of one model, or of two for comparison."""
+    from irprune.picture.build import picture_of, pictures_of
+
+    if len(shown) == 1:
+        ((name, graph),) = shown
+        return (picture_of(graph, name),)
+    (one, before), (two, after) = shown
+    return pictures_of(before, after, (one, two))
+
+
+def _report(
+    shown: Sequence[tuple[str, Any]], drawn: tuple[Picture, ...], importance: Importance | None
+) -> Report:
     from irprune.versions import versions
 
-    rows = (
-        Row("parameters", "", (stats.params,)),
-        Row("FLOPs per atom", "", (stats.flops_per_atom,)),
-        Row("blocks", "", (stats.blocks,)),
-        Row("graph nodes", "", (stats.nodes,)),
+    names = tuple(name for name, _ in shown)
+    stats = [graph.stats() for _, graph in shown]
+    compare = len(shown) > 1
+    rows = tuple(
+        Row(title, "", tuple(getattr(s, key) for s in stats), compare=compare)
+        for title, key in (
+            ("parameters", "params"),
+            ("FLOPs per atom", "flops_per_atom"),
+            ("blocks", "blocks"),
+            ("graph nodes", "nodes"),
+        )
     )
+    columns = names if len(set(names)) == len(names) and compare else ("before", "after")
+    history = shown[-1][1].history
     return Report(
-        title=model,
-        models=("model",),
+        title=" and ".join(names),
+        models=columns if compare else ("model",),
         rows=rows,
-        irreps=(graph.irreps_per_layer(),),
-        irreps_names=("model",),
+        pictures=drawn,
+        irreps=tuple(graph.irreps_per_layer() for _, graph in shown),
+        irreps_names=columns if compare else ("model",),
         importance=importance,
+        notes=(f"Made by the passes {','.join(history)}.",) if history else (),
         versions=versions(),
     )
 

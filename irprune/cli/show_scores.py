@@ -11,8 +11,10 @@ from irprune.report.model import Importance
 _SHOWN = 10
 
 
-def score(session: Session, graph: Any, criterion: str, data: str | None) -> dict[str, Any]:
-    """The detail of the scores, and every score of every axis."""
+def score(
+    session: Session, graph: Any, criterion: str, data: str | None
+) -> tuple[Any, dict[str, Any]]:
+    """The graph with scores, their detail, and every score of every axis."""
     from irprune import api
     from irprune.importance import scores_json
 
@@ -22,7 +24,7 @@ def score(session: Session, graph: Any, criterion: str, data: str | None) -> dic
         scored = api.run(
             f"score{{by={criterion}{where}}}", graph, frames, seed=session.seed, progress=progress
         )
-    return dict(scores_json(scored))
+    return scored, dict(scores_json(scored))
 
 
 def importance_of(found: Mapping[str, Any] | None) -> Importance | None:

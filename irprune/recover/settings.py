@@ -39,6 +39,7 @@ class Settings:
     clip: float = 10.0
     """Largest norm of the gradient of all parameters."""
     weight_decay: float = 0.0
+    """Of the optimizer."""
     precision: Literal["model", "bf16"] = "model"
     """bf16: matrix products in bfloat16 where torch's autocast makes them so."""
     learn: Literal["auto", "teacher", "labels", "both"] = "auto"
@@ -46,6 +47,7 @@ class Settings:
     label_share: float = 0.5
     """Share of the labels in the loss, of what is learned from both."""
     loss: Literal["huber", "mse"] = "huber"
+    """huber: like mean absolute errors where errors are large; mse: squares."""
     energy_weight: float = 1.0
     """Per eV/atom."""
     force_weight: float = 1.0

@@ -1,4 +1,7 @@
-"""One self-contained HTML file: no script, no font, no picture from outside."""
+"""One self-contained HTML file: no script, no font, no picture from outside.
+
+Pages with pictures of graphs have a script of their own (``irprune.picture.script``).
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,20 @@ from typing import Any
 
 from irprune.files import atomic_path
 from irprune.irreps import IrrepsType
+from irprune.picture.page import picture_section, treemap_section
+from irprune.picture.script import SCRIPT
+from irprune.picture.style import STYLE
 from irprune.report.importance_html import importance_section
 from irprune.report.model import Report, number, ratio
+from irprune.report.palette import themed
+from irprune.report.passes_html import passes_section
 from irprune.report.profile_html import profile_section
 from irprune.report.svg import curve, irreps_bars, order_legend, score_strips
 from irprune.report.tables import html_table
 
-_STYLE = """
-:root { color-scheme: light dark;
-  --page:#fbfbf9; --ink:#1c1d20; --dim:#62656d; --rule:#dcdcd6; --card:#fff; --line:#1f6fb2;
-  --ok:#1b7f4b; --bad:#b3261e;
-  --c0:#3b7dd8; --c1:#e08a1e; --c2:#2a9d74; --c3:#b35fa8; --c4:#7a6ff0; --c5:#8a8d94; }
-@media (prefers-color-scheme: dark) { :root {
-  --page:#15171a; --ink:#e8e8e4; --dim:#a0a4ad; --rule:#33363c; --card:#1d2024; --line:#6db3f2;
-  --ok:#5fd39a; --bad:#ff8a80;
-  --c0:#5b96e6; --c1:#e9a24a; --c2:#46b88f; --c3:#c97fc0; --c4:#988ff5; --c5:#9a9da4; } }
+_STYLE = (
+    themed(":root")
+    + """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -40,6 +42,10 @@ td small { color: var(--dim); margin-left: .4em; }
 code, pre { font: .88em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 pre { background: var(--card); border: 1px solid var(--rule); border-radius: 6px;
   padding: .8rem 1rem; overflow-x: auto; }
+.passes table { font-size: .84rem; } .passes code { overflow-wrap: anywhere; }
+.passes td.n { white-space: normal; }
+pre.wrap { white-space: pre-wrap; overflow-wrap: anywhere; }
+details > summary { cursor: pointer; }
 .ok { color: var(--ok); font-weight: 600; } .bad { color: var(--bad); font-weight: 700; }
 svg { display: block; width: 100%; height: auto; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
@@ -56,6 +62,7 @@ svg .line { fill: none; stroke: var(--line); stroke-width: 2; stroke-linejoin: r
 .key { display: inline-flex; align-items: center; gap: .4em; }
 .swatch { width: 12px; height: 12px; }
 """
+)
 
 
 def render(report: Report) -> str:
@@ -65,19 +72,23 @@ def render(report: Report) -> str:
         f'<p class="dim">{escape(report.summary)}</p>' if report.summary else "",
         _comparison(report),
         profile_section(report),
+        picture_section(report.pictures),
+        treemap_section(report.pictures),
         _structure(report),
         _scores(report),
         importance_section(report),
         _recovery(report),
         _checks(report),
-        _passes(report),
+        passes_section(report),
         _origin(report),
     ]
+    style = STYLE if report.pictures else ""
+    script = f"<script>{SCRIPT}</script>" if report.pictures else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(report.title)}</title><style>{_STYLE}</style></head>"
-        f"<body><main>{''.join(sections)}</main></body></html>\n"
+        f"<title>{escape(report.title)}</title><style>{_STYLE}{style}</style></head>"
+        f"<body><main>{''.join(sections)}</main>{script}</body></html>\n"
     )
 
 
@@ -151,25 +162,6 @@ def _checks(report: Report) -> str:
 
 def _measured(value: Any) -> str:
     return f"{value:.2e}" if isinstance(value, float | int) else escape(str(value))
-
-
-def _passes(report: Report) -> str:
-    if not report.passes:
-        return ""
-    rows = [
-        [
-            f"<code>{escape(str(p['text']))}</code>",
-            escape(str(p["trait"])),
-            number(p["params"]),
-            number(p["flops_per_atom"]),
-            number(p["blocks"]),
-            f"{p['seconds']:.1f}",
-        ]
-        for p in report.passes
-    ]
-    head = ["pass", "claim", "params", "FLOPs per atom", "blocks", "seconds"]
-    pipeline = f"<pre>{escape(report.pipeline)}</pre>" if report.pipeline else ""
-    return f"<h2>Passes</h2>{pipeline}{html_table(head, rows, (2, 3, 4, 5))}"
 
 
 def _origin(report: Report) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from irprune.picture.model import Picture
 
 Scores = Mapping[str, Mapping[str, Sequence[float]]]
 
@@ -54,6 +57,8 @@ class Report:
     """layer → irrep (``1e``) → score of each block."""
     kept: Mapping[str, Mapping[str, Sequence[bool]]] = field(default_factory=dict)
     """As ``scores``: whether the block was kept."""
+    pictures: tuple[Picture, ...] = ()
+    """Graphs laid out by layer: one model, or before and after."""
     importance: Importance | None = None
     """Pictures of scores in detail, where they were asked for."""
     curve: tuple[tuple[float, float], ...] = ()
@@ -61,7 +66,7 @@ class Report:
     checks: tuple[Mapping[str, Any], ...] = ()
     """name, value, tolerance, ok."""
     passes: tuple[Mapping[str, Any], ...] = ()
-    """As ``PassReport.to_json``."""
+    """As ``PassReport.to_json``; ``changes`` as ``irprune.debugging.changes.ChangeLog`` has them."""
     profile: tuple[Mapping[str, Any], ...] = ()
     """For each model: as ``Profile.to_json``; ``nodes`` are those to show. Empty: none was timed."""
     ratios: tuple[float, ...] = ()

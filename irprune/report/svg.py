@@ -243,7 +243,7 @@ def _short(text: str) -> str:
 def legend(marks: Sequence[tuple[str, str]]) -> str:
     """Coloured squares with what they stand for: (CSS class, text)."""
     keys = "".join(
-        f'<span class="key"><svg viewBox="0 0 12 12" class="swatch">'
+        f'<span class="key"><svg viewBox="-1 -1 14 14" class="swatch irp">'
         f'<rect width="12" height="12" rx="2" class="{cls}"/></svg>'
         f"{escape(text)}</span>"
         for cls, text in marks

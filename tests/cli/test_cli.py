@@ -83,6 +83,12 @@ USAGE = [
     (["show"], "Missing argument 'MODEL'"),
     (["show", "x.pth", "--html", "/no/such/folder/r.html"], "there is no folder /no/such/folder"),
     (["show", "7net-0", "--costs"], "show --costs is a part of the text: give --text as well"),
+    (["show", "7net-0", "--against", "7net-0"], "give --html or --svg as well, or compare the two"),
+    (["show", "x.pth", "--svg", "/no/such/folder/g.svg"], "there is no folder /no/such/folder"),
+    (
+        ["run", "7net-0", "-p", "cse", "--html", "/no/such/folder/r.html"],
+        "no folder /no/such/folder",
+    ),
     (["diff", "7net-0"], "Missing argument 'OTHER'"),
     (["prune", "7net-0"], "prune needs -o OUT"),
     (["prune", "7net-0", "-o", "{tmp}/o.pth", "--keep", "0"], "in (0, 1], got 0"),

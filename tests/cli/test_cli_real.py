@@ -98,7 +98,10 @@ def test_show_reads_what_prune_wrote(
     assert answer["irreps"] == pruned["irreps"]
     assert answer["params"] == pruned["params"]
     assert answer["family"] == "sevennet"
-    assert "layer 0" in page.read_text()
+    text = page.read_text()
+    for layer in ("embedding", *(f"layer {i}" for i in range(5)), "readout"):
+        assert f">{layer}</text>" in text
+    assert text.count('<g class="node ') == answer["nodes"]
     assert "->" in dot.read_text()
 
 
