@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from irprune.errors import IrrepsTypeError, UnknownForm, UsageError
-from irprune.irreps import IrrepsType, Layout, Space
+from irprune.irreps import FLAT, IrrepsType, Layout, Space
 from irprune.ops.base import BEHIND, UNKNOWN, Other, Site, op_of_node
 from irprune.tablespec import any_distance
 
@@ -184,7 +184,7 @@ def example_inputs(
 
 def row_shape(t: IrrepsType) -> tuple[int, ...]:
     """The shape of one row of a value: [dim], [] or [k, Σ (2l+1)], by its layout."""
-    if t.layout is Layout.MUL_IR:
+    if t.layout in FLAT:
         return (t.dim,)
     if t.layout is Layout.ROWS:
         return ()

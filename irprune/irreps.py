@@ -29,10 +29,30 @@ class Layout(str, Enum):
 
     MUL_IR = "mul_ir"
     """[rows, Σ mul·(2l+1)], e3nn's flat layout: copy by copy, components contiguous."""
+    IR_MUL = "ir_mul"
+    """[rows, Σ (2l+1)·mul], what kernels for GPUs read: segment by segment as before, but within a
+    segment component by component, its copies contiguous."""
     ROWS = "rows"
     """[rows]: one scalar per row, without a feature axis."""
     MUL_X_DIM = "mul_x_dim"
     """[rows, k, Σ (2l+1)], MACE's message layout: every segment has the same k copies."""
+
+
+FLAT = (Layout.MUL_IR, Layout.IR_MUL)
+"""Layouts of two axes, all units of a row side by side."""
+
+
+def flat_layout(layout: Layout | str) -> Layout:
+    """A flat layout by its name.
+
+    Raises:
+        UsageError: it is none of mul_ir and ir_mul.
+    """
+    for known in FLAT:
+        if layout == known.value:
+            return known
+    name = layout.value if isinstance(layout, Layout) else layout
+    raise UsageError(f"unknown layout {name!r} of flat rows; known are mul_ir, ir_mul")
 
 
 class Space(str, Enum):
@@ -83,6 +103,10 @@ class IrrepsType:
             raise UsageError(
                 "layout mul_x_dim needs the same number of channels in every order, got"
                 f" {self.irreps}"
+            )
+        if self.layout is Layout.IR_MUL and not self.two_layouts:
+            raise UsageError(
+                f"{self.irreps or 'no irreps'} in ir_mul lie as in mul_ir; call the layout mul_ir"
             )
 
     @classmethod
@@ -137,6 +161,22 @@ class IrrepsType:
         """Components of one row over all units."""
         return sum(s.mul * s.dim for s in self.segments)
 
+    @cached_property
+    def two_layouts(self) -> bool:
+        """Whether ``mul_ir`` and ``ir_mul`` differ: some segment has several copies and components."""
+        return any(s.mul > 1 and s.dim > 1 for s in self.segments)
+
+    def in_layout(self, layout: Layout) -> IrrepsType:
+        """A flat type in another flat layout; ``mul_ir`` where both are the same numbers.
+
+        Raises:
+            UsageError: this type or the layout is not flat.
+        """
+        if self.layout not in FLAT:
+            raise UsageError(f"{self} is not flat: it has no layout {layout.value}")
+        wanted = flat_layout(layout) if self.two_layouts else Layout.MUL_IR
+        return self if wanted is self.layout else replace(self, layout=wanted)
+
     @property
     def lmax(self) -> int:
         return max((s.l for s in self.segments), default=-1)
@@ -169,12 +209,35 @@ class IrrepsType:
         return tuple((s.l, s.p) for s in self.segments for _ in range(s.mul))
 
     def components(self, mask: BoolMask) -> BoolMask:
-        """A unit mask widened to components in the flat ``mul_ir`` order, [dim]."""
+        """A unit mask widened to components in the order of a flat row, [dim]."""
+        if self.layout is Layout.IR_MUL:
+            parts = zip(self.segments, self.split(mask), strict=True)
+            return np.concatenate([np.tile(m, s.dim) for s, m in parts])
         return np.repeat(mask, self.unit_dims)
 
     def same_units(self, other: IrrepsType) -> bool:
-        """Same layout and the same sequence of irreps, however the segments are split."""
-        return self.layout is other.layout and self.unit_irs == other.unit_irs
+        """Same layout and the same sequence of irreps, however the segments are split.
+
+        In ``ir_mul`` the split counts, but for scalars: it says where the copies of a component lie.
+        """
+        if self.layout is not other.layout or self.unit_irs != other.unit_irs:
+            return False
+        return self.layout is not Layout.IR_MUL or self._runs == other._runs
+
+    def same_rows(self, other: IrrepsType) -> bool:
+        """Whether the units are the same and a row of both is the same numbers in ``ir_mul`` too."""
+        return self.unit_irs == other.unit_irs and self._runs == other._runs
+
+    @cached_property
+    def _runs(self) -> tuple[tuple[int, int, int], ...]:
+        """(mul, l, p) of the segments, with scalars that follow each other as one."""
+        out: list[tuple[int, int, int]] = []
+        for s in self.segments:
+            if out and s.l == 0 and out[-1][1:] == (0, s.p):
+                out[-1] = (out[-1][0] + s.mul, 0, s.p)
+            elif s.mul:
+                out.append((s.mul, s.l, s.p))
+        return tuple(out)
 
     def kept(self, mask: BoolMask, drop_empty: bool = True) -> IrrepsType:
         """The type that remains of the units in ``mask``."""
@@ -182,7 +245,10 @@ class IrrepsType:
             Segment(int(m.sum()), s.l, s.p)
             for s, m in zip(self.segments, self.split(mask), strict=True)
         )
-        return replace(self, segments=tuple(s for s in segments if s.mul or not drop_empty))
+        left = tuple(s for s in segments if s.mul or not drop_empty)
+        if self.layout is Layout.IR_MUL:
+            return IrrepsType(left, space=self.space).in_layout(Layout.IR_MUL)
+        return replace(self, segments=left)
 
     def in_space(self, space: Space) -> IrrepsType:
         return self if space is self.space else replace(self, space=space)

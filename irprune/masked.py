@@ -124,6 +124,9 @@ def widen(t: IrrepsType, values: Tensor) -> Tensor:
         k = t.segments[0].mul
         dims = torch.tensor([s.dim for s in t.segments], device=values.device)
         return values.reshape(len(t.segments), k).t().repeat_interleave(dims, dim=1)
+    if t.layout is Layout.IR_MUL:
+        parts = zip(values.split([s.mul for s in t]), t, strict=True)
+        return torch.cat([part.repeat(s.dim) for part, s in parts])
     return values.repeat_interleave(torch.as_tensor(t.unit_dims, device=values.device))
 
 

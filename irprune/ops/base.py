@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from irprune.errors import IrrepsTypeError, UsageError
-from irprune.irreps import BoolMask, IrrepsType, Space
+from irprune.irreps import BoolMask, IrrepsType, Layout, Space
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
@@ -26,6 +26,17 @@ class Trait(str, Enum):
     EXACT = "exact"
     EXACT_WITH_FOLD = "exact-with-fold"
     APPROXIMATE = "approximate"
+
+
+class LayoutRole(str, Enum):
+    """What a call makes of the layout of flat rows."""
+
+    FIXED = "fixed"
+    """It reads and gives rows in ``mul_ir``."""
+    ANY = "any"
+    """It computes the same in every layout, and is as fast, if all its rows lie alike."""
+    KERNEL = "kernel"
+    """As ``ANY``, and one layout is the one that its kernels read without conversions."""
 
 
 @dataclass(frozen=True)
@@ -120,16 +131,22 @@ class Site:
             raise IrrepsTypeError(f"{self.where} gives {self.out}, not irreps")
         return self.out
 
-    def expect(self, i: int, irreps: str) -> IrrepsType:
-        """Operand ``i``, checked to have the units of ``irreps`` in flat layout."""
+    def expect(self, i: int, irreps: str, layout: Layout = Layout.MUL_IR) -> IrrepsType:
+        """Operand ``i``, checked to have the units of ``irreps`` in a flat layout."""
         got = self.irreps(i)
-        want = IrrepsType.parse(irreps, got.space)
+        want = IrrepsType.parse(irreps, got.space).in_layout(layout)
         if not got.same_units(want):
+            how = "" if want.layout is Layout.MUL_IR else f" {want.layout.value}"
             raise IrrepsTypeError(
-                f"{self.where} expects {want.irreps} as operand {i},"
+                f"{self.where} expects {want.irreps}{how} as operand {i},"
                 f" but {self.operands[i].name} gives {got}"
             )
         return got
+
+
+def kernel_role(site: Site, segments: IrrepsType) -> LayoutRole:
+    """Of a module with kernels: ``KERNEL`` where operand 0 is split into segments as the module is."""
+    return LayoutRole.KERNEL if site.irreps(0).same_rows(segments) else LayoutRole.FIXED
 
 
 @dataclass(frozen=True)
@@ -260,6 +277,19 @@ class OpDef:
 
     def reads(self, site: Site) -> tuple[int, ...]:
         """The operands that the result depends on."""
+        return tuple(range(len(site.operands)))
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        """What the call makes of the layout of its rows; ``FIXED`` is right for every op."""
+        return LayoutRole.FIXED
+
+    def laid_out(self, site: Site, layout: Layout) -> nn.Module:
+        """The module of a call that is not ``FIXED``, for rows in another flat layout."""
+        assert site.module is not None
+        return site.module
+
+    def takes_components(self, site: Site) -> tuple[int, ...]:
+        """The operands whose components are read; of the others, only how many rows they have."""
         return tuple(range(len(site.operands)))
 
     def spec(self, module: nn.Module) -> dict[str, Any]:
@@ -398,6 +428,7 @@ def load_builtin_ops() -> None:
         "elements",
         "dense",
         "table",
+        "layout",
     ):
         importlib.import_module(f"irprune.ops.{name}")
 

@@ -13,8 +13,8 @@ from torch import fx
 
 from irprune.errors import ExactnessError, IrrepsTypeError, UnknownForm
 from irprune.functional import mask_head, message_gather, scatter_sum, take_head
-from irprune.irreps import BoolMask, IrrepsType, Layout, Segment, Space
-from irprune.ops.base import Cost, Keep, OpDef, Other, Site, register_op
+from irprune.irreps import FLAT, BoolMask, IrrepsType, Layout, Segment, Space
+from irprune.ops.base import Cost, Keep, LayoutRole, OpDef, Other, Site, register_op
 from irprune.ops.structure import shape_entry
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ def cut(site: Site, t: IrrepsType, start: int, stop: int) -> slice:
 
     Raises:
         IrrepsTypeError: the cut goes through an irrep.
+        UnknownForm: the layout is not ``mul_ir``.
     """
+    if t.layout is not Layout.MUL_IR:
+        raise UnknownForm(f"{site.where} takes columns of {t}; known are those of rows in mul_ir")
     ends = np.concatenate([[0], np.cumsum(t.unit_dims)])
     a, b = np.searchsorted(ends, [start, stop])
     if b >= len(ends) or ends[a] != start or ends[b] != stop:
@@ -163,6 +166,10 @@ class GetItem(Passing):
             return np.ones(site.out.n_units, bool)
         return super().nonzero(site, nz, axes)
 
+    def layout_role(self, site: Site) -> LayoutRole:
+        gathers = isinstance(site.types[0], IrrepsType) and isinstance(site.node.args[1], fx.Node)
+        return LayoutRole.ANY if gathers else LayoutRole.FIXED
+
     def _static(self, site: Site, base: Other) -> Any:
         """A part of a parameter, by constants."""
         key = site.node.args[1]
@@ -235,6 +242,9 @@ class IndexSelect(Passing):
         if dim != 0 or not isinstance(index, Other) or not index.rows:
             raise UnknownForm(f"{site.where}: only rows (dim 0) can be selected, got dim={dim}")
         return site.irreps(0).in_space(Space(index.rows))
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        return LayoutRole.ANY
 
 
 @register_op
@@ -339,14 +349,22 @@ class Concatenate(OpDef):
     def infer(self, site: Site) -> Any:
         dim = site.node.kwargs.get("dim", site.node.args[1] if len(site.node.args) > 1 else 0)
         parts = [site.irreps(i) for i in range(len(site.types))]
-        if dim not in (-1, 1) or any(p.layout is not Layout.MUL_IR for p in parts):
+        if dim not in (-1, 1) or any(p.layout not in FLAT for p in parts):
             raise UnknownForm(f"{site.where} concatenates along dim={dim}; known is the last")
         segments: tuple[Segment, ...] = sum((p.segments for p in parts), ())
         spaces = {p.space for p in parts} - {Space.ANY}
         if len(spaces) > 1:
             names = ", ".join(f"{o.name}: {p}" for o, p in zip(site.operands, parts, strict=True))
             raise IrrepsTypeError(f"{site.where} concatenates different rows: {names}")
-        return IrrepsType(segments, Layout.MUL_IR, spaces.pop() if spaces else Space.ANY)
+        made = IrrepsType(segments, Layout.MUL_IR, spaces.pop() if spaces else Space.ANY)
+        layouts = {p.layout for p in parts if p.two_layouts}
+        if len(layouts) > 1:
+            names = ", ".join(f"{o.name}: {p}" for o, p in zip(site.operands, parts, strict=True))
+            raise IrrepsTypeError(f"{site.where} concatenates rows of two layouts: {names}")
+        return made.in_layout(layouts.pop()) if layouts else made
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        return LayoutRole.ANY
 
     def couple(self, site: Site, c: Coupler) -> None:
         start = 0
@@ -389,6 +407,9 @@ class ScatterSum(Passing):
             return t.in_space(Space(sizes[0].rows))
         return t.in_space(Space.NODE if t.space is Space.EDGE else Space.GRAPH)
 
+    def layout_role(self, site: Site) -> LayoutRole:
+        return LayoutRole.ANY
+
     def cost(self, site: Site, keep: Keep) -> Cost:
         return Cost()
 
@@ -402,6 +423,12 @@ class MessageGather(Passing):
 
     def infer(self, site: Site) -> Any:
         return site.irreps(2).in_space(site.irreps(0).space)
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        return LayoutRole.ANY
+
+    def takes_components(self, site: Site) -> tuple[int, ...]:
+        return (2,)
 
     def couple(self, site: Site, c: Coupler) -> None:
         c.same(c.operand(2), c.out)
@@ -439,6 +466,9 @@ class NewZeros(OpDef):
         rows = next((t.rows for t in sizes if t.kind == "const" and t.rows), None)
         widths = [t.width_of for t in sizes if t.kind == "const" and t.width_of is not None]
         return Other("zeros", rows=rows, width_of=widths[-1] if widths else None)
+
+    def takes_components(self, site: Site) -> tuple[int, ...]:
+        return ()
 
     def couple(self, site: Site, c: Coupler) -> None:
         return None

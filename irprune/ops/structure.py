@@ -12,7 +12,7 @@ from torch import nn
 
 from irprune.errors import UnknownForm
 from irprune.functional import OneHot, first_element
-from irprune.irreps import BoolMask, IrrepsType, Layout, Space
+from irprune.irreps import FLAT, BoolMask, IrrepsType, Layout, Space
 from irprune.ops.base import Cost, Keep, OpDef, Other, Site, register_op
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ class Unrelated(OpDef):
 
     def cost(self, site: Site, keep: Keep) -> Cost:
         return Cost()
+
+    def takes_components(self, site: Site) -> tuple[int, ...]:
+        return ()
 
 
 @register_op
@@ -76,10 +79,10 @@ def shape_entry(shape: Other, index: Any) -> Any:
         return Other("const", rows=getattr(t, "rows", None), width_of=shape.width_of)
     if not isinstance(index, int):
         return Other("shape", value=None, width_of=shape.width_of)
-    rank = {Layout.ROWS: 1, Layout.MUL_IR: 2, Layout.MUL_X_DIM: 3}[t.layout]
+    rank = {Layout.ROWS: 1, Layout.MUL_IR: 2, Layout.IR_MUL: 2, Layout.MUL_X_DIM: 3}[t.layout]
     if index % rank == 0:
         return Other("const", rows=t.space.value)
-    width = t.dim if t.layout is Layout.MUL_IR else None
+    width = t.dim if t.layout in FLAT else None
     return Other("const", value=width, width_of=shape.width_of)
 
 
@@ -131,6 +134,9 @@ class Compare(Unrelated):
     def couple(self, site: Site, c: Coupler) -> None:
         for i in range(len(site.operands)):
             c.fixed(c.operand(i), "compared with a threshold")
+
+    def takes_components(self, site: Site) -> tuple[int, ...]:
+        return tuple(range(len(site.operands)))
 
 
 @register_op

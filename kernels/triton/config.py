@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from irprune.errors import UsageError
+from irprune.irreps import Layout
 from irprune.pathspec import PathSpec
 from irprune.polyspec import PolySpec
 
@@ -96,6 +97,11 @@ def default(spec: PathSpec | PolySpec) -> Config:
     return max((c for c in fitting if c.block <= LANES), key=lambda c: c.block)
 
 
+def kernel_key(spec: PathSpec | PolySpec) -> str:
+    """The key of the kernels of a spec: they are the same in both layouts."""
+    return spec.in_layout(Layout.MUL_IR).key
+
+
 _PINNED: dict[tuple[str, torch.dtype], Config] = {}
 
 
@@ -105,17 +111,17 @@ def pin(spec: PathSpec | PolySpec, dtype: torch.dtype, config: Config) -> None:
     Raises:
         UsageError: the configuration is not legal for the spec.
     """
-    _PINNED[spec.key, dtype] = legal(spec, config)
+    _PINNED[kernel_key(spec), dtype] = legal(spec, config)
 
 
 def pinned(spec: PathSpec | PolySpec, dtype: torch.dtype) -> bool:
     """Whether this process has been told what to use."""
-    return (spec.key, dtype) in _PINNED
+    return (kernel_key(spec), dtype) in _PINNED
 
 
 def config_for(spec: PathSpec | PolySpec, dtype: torch.dtype) -> Config:
     """The pinned configuration, else the default one."""
-    return _PINNED.get((spec.key, dtype)) or default(spec)
+    return _PINNED.get((kernel_key(spec), dtype)) or default(spec)
 
 
 def legal(spec: PathSpec | PolySpec, config: Config) -> Config:

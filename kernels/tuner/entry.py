@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from irprune.kernels.triton.config import REVISION, Config
+from irprune.kernels.triton.config import REVISION, Config, kernel_key
 from irprune.kernels.tuner.architecture import Architecture
 from irprune.kernels.tuner.stage1 import Candidate, ranked
 from irprune.pathspec import PathSpec
@@ -30,7 +30,7 @@ class Key:
     """Everything that a time depends on; where one differs, nothing is taken over."""
 
     spec: str
-    """``PathSpec.key``."""
+    """``kernel_key``."""
     dtype: str
     layout: str
     revision: int
@@ -62,7 +62,7 @@ def key_of(
 ) -> Key:
     """The key of a spec with what is installed here."""
     return Key(
-        spec.key,
+        kernel_key(spec),
         str(dtype).removeprefix("torch."),
         LAYOUT,
         REVISION,
