@@ -6,7 +6,10 @@ it is done, and cannot be captured in a CUDA graph. What runs at every call asks
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def would_wait(t: Tensor) -> bool:
