@@ -1,7 +1,8 @@
 """Whole models: energy, forces and stress by the reference and by the Triton kernels, in turn.
 
-The Triton kernels run on the graph as the pass lay-out leaves it, the reference on the graph as it is. The
-calls are not captured in CUDA graphs: the pairs of edges of share-pairs are counted, which waits for the GPU.
+The Triton kernels run on the graph as the pass lay-out leaves it, the reference on the graph as it is.
+The calls are not captured in CUDA graphs: the pairs of edges of share-pairs are counted, which waits
+for the GPU.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ def measure(
     calls: dict[str, Callable[[], object]] = {}
     forces = {}
     edges = 0
-    moved, report = api.run_reported(f"lay-out{{layout={layout}}}", graph)
+    laid_out, report = api.run_reported(f"lay-out{{layout={layout}}}", graph)
     laid = report.results["lay-out"]
     for name in BACKENDS:
-        found, served = bound(moved if name == "triton" else graph, name)
+        found, served = bound(laid_out if name == "triton" else graph, name)
         batch = found.to(device=device.place).collate([structure])
         moved = found.to(device=device.place)
         edges = batch.n_edges

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from irprune.errors import UsageError
 from irprune.irreps import IrrepsType, Layout, flat_layout
 from irprune.layout import layout_text
 
@@ -18,6 +19,10 @@ class PlainGate(nn.Module):
 
     ``parts`` are the segments of the input that are scalars, gates and gated. Gates in their order
     serve the copies of the gated segments in theirs.
+
+    Raises:
+        UsageError: in ``ir_mul``, a gated segment that the result splits, as it does where its gates
+            are of two parities.
     """
 
     def __init__(
@@ -42,6 +47,12 @@ class PlainGate(nn.Module):
         self._scalars = [columns[i] for i in scalars]
         self._gates = [columns[i] for i in gates]
         self._gated = [columns[i] for i in gated]
+        made = IrrepsType.parse(irreps_out).segments
+        split = [(s.mul, s.dim) for s in made[len(made) - len(gated) :]]
+        if self.layout is Layout.IR_MUL and split != [(mul, dim) for _, mul, dim in self._gated]:
+            raise UsageError(
+                f"the gate {irreps_in} -> {irreps_out} splits a gated segment: it has no ir_mul"
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """[rows, dim out] from x [rows, dim in]."""

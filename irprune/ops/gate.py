@@ -17,6 +17,7 @@ from e3nn import o3
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from irprune.errors import UsageError
 from irprune.irreps import BoolMask, IrrepsType, Layout
 from irprune.layers.gate import PlainGate
 from irprune.ops.activations import (
@@ -293,11 +294,12 @@ class Gate(GateLike):
     def layout_role(self, site: Site) -> LayoutRole:
         m = site.module
         assert isinstance(m, enn.Gate)
-        gated = [(mul, ir.dim) for mul, ir in m.sc.irreps_outs[2]]
-        made = [(mul, ir.dim) for mul, ir in m.irreps_out]
-        whole = made[len(made) - len(gated) :] == gated  # no gated segment is split by its gates
-        alike = site.irreps(0).same_rows(IrrepsType.parse(str(m.sc.cut.irreps_in)))
-        return LayoutRole.ANY if whole and alike else LayoutRole.FIXED
+        try:
+            plain = plain_gate(m, Layout.IR_MUL)
+        except UsageError:
+            return LayoutRole.FIXED
+        alike = site.irreps(0).same_rows(IrrepsType.parse(plain.irreps_in))
+        return LayoutRole.ANY if alike else LayoutRole.FIXED
 
     def laid_out(self, site: Site, layout: Layout) -> nn.Module:
         assert isinstance(site.module, enn.Gate)

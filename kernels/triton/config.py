@@ -15,7 +15,7 @@ from irprune.irreps import Layout
 from irprune.pathspec import PathSpec
 from irprune.polyspec import PolySpec
 
-REVISION = 1
+REVISION = 2
 """Changes whenever generated sources change: caches of measured times go by it."""
 
 BLOCKS = (16, 32, 64, 128)

@@ -113,7 +113,8 @@ def polynomial_second(
         _run("second_x", spec, config, x, w, which, g, ax, hg, hx)
         return hg, hx, w.new_empty(0)
     hw = w.new_empty(x.shape[0], found.n_paths, found.channels, dtype=accumulator(w.dtype))
-    _run("second_xw", spec, config, x, w, which, g, ax, aw.contiguous(), hg, hx, hw)
+    _run("second_xw", spec, config, x, w, which, g, ax, aw.contiguous(), hg, hx)
+    _run("second_w", spec, config, x, w, which, g, ax, hw)
     return hg, hx, _sum_rows(w, which, hw)
 
 

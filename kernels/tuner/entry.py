@@ -9,7 +9,7 @@ import math
 import re
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -136,6 +136,14 @@ class Entry:
             return min(self.timed, key=lambda t: t.median).config
         order = ranked(self.candidates) if self.complete else ()
         return order[0].config if order else None
+
+    def alone(self) -> Entry:
+        """The entry with nothing but its winner: what a table needs that is handed on."""
+        return replace(
+            self,
+            candidates=tuple(c for c in self.candidates if c.config == self.winner),
+            timed=tuple(t for t in self.timed if t.config == self.winner),
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {
