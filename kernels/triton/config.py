@@ -99,9 +99,15 @@ def default(spec: PathSpec | PolySpec) -> Config:
 
 def kernel_key(spec: PathSpec | PolySpec) -> str:
     """The key of the kernels of a spec: they are the same in both layouts."""
-    return spec.in_layout(Layout.MUL_IR).key
+    if spec.layout is Layout.MUL_IR:
+        return spec.key
+    if spec.key not in _OTHERS:
+        _OTHERS[spec.key] = spec.in_layout(Layout.MUL_IR).key
+    return _OTHERS[spec.key]
 
 
+_OTHERS: dict[str, str] = {}
+"""Keys of specs in ``ir_mul`` → those of the same in ``mul_ir``; asked at every call."""
 _PINNED: dict[tuple[str, torch.dtype], Config] = {}
 
 
