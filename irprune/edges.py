@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from irprune.errors import UsageError
+from irprune.waiting import would_wait
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class EdgeLists:
 
 
 def pack(sender: Tensor, receiver: Tensor, n: int, row: Tensor | None = None) -> Tensor:
-    """Sorts edges and packs them.
+    """Sorts edges and packs them, without a look at a value where that would wait for the device.
 
     Args:
         sender: [E], atom whose features an edge reads.
@@ -41,18 +42,19 @@ def pack(sender: Tensor, receiver: Tensor, n: int, row: Tensor | None = None) ->
             edges share one.
 
     Raises:
-        UsageError: more than two edges share a row.
+        UsageError: more than two edges share a row. On a GPU that is not looked for.
     """
     count = sender.shape[0]
     if row is None:
         row = torch.arange(count, device=sender.device)
-    elif count and int(torch.bincount(row).max()) > 2:
+    elif count and not would_wait(row) and int(torch.bincount(row).max()) > 2:
         raise UsageError("more than two edges share a row of weights")
     parts = [sender, receiver, row]
     for ends in (receiver, sender):
         order = torch.argsort(ends, stable=True)
         starts = torch.zeros(n + 1, dtype=torch.int64, device=ends.device)
-        starts[1:] = torch.bincount(ends, minlength=n).cumsum(0)
+        each = torch.zeros(n, dtype=torch.int64, device=ends.device)
+        starts[1:] = each.scatter_add_(0, ends, torch.ones_like(ends)).cumsum(0)
         parts += [order, starts]
     order = parts[5]
     first = torch.full((count,), count, dtype=torch.int64, device=sender.device)
@@ -75,7 +77,8 @@ def pairs(sender: Tensor, receiver: Tensor, vectors: Tensor) -> tuple[Tensor, Te
     """Edges and their reverses, so that what depends on the distance alone is computed once.
 
     Two edges belong together where sender and receiver are exchanged and the vectors are exact
-    negatives. An edge without its reverse stands alone.
+    negatives. An edge without its reverse stands alone. How many pairs there are is known from values
+    only: on a GPU this waits.
 
     Args:
         sender: [E].

@@ -240,7 +240,9 @@ class OneHot(torch.nn.Module):
         self.register_buffer("one", torch.ones(()))
 
     def forward(self, index: Tensor) -> Tensor:
-        return torch.nn.functional.one_hot(index, self.n).to(self.one.dtype)
+        # torch's one_hot looks at the values
+        out = self.one.new_zeros(*index.shape, self.n)
+        return out.scatter_(-1, index.unsqueeze(-1), 1)
 
 
 @traced_whole

@@ -30,12 +30,29 @@ class Layout(str, Enum):
     MUL_IR = "mul_ir"
     """[rows, Σ mul·(2l+1)], e3nn's flat layout: copy by copy, components contiguous."""
     IR_MUL = "ir_mul"
-    """[rows, Σ (2l+1)·mul], cuEquivariance's other flat layout: within a segment component by
-    component, copies contiguous."""
+    """[rows, Σ (2l+1)·mul], what kernels for GPUs read, and cuEquivariance's other flat layout: within
+    a segment component by component, copies contiguous."""
     ROWS = "rows"
     """[rows]: one scalar per row, without a feature axis."""
     MUL_X_DIM = "mul_x_dim"
     """[rows, k, Σ (2l+1)], MACE's message layout: every segment has the same k copies."""
+
+
+FLAT = (Layout.MUL_IR, Layout.IR_MUL)
+"""Layouts of two axes, all units of a row side by side."""
+
+
+def flat_layout(layout: Layout | str) -> Layout:
+    """A flat layout by its name.
+
+    Raises:
+        UsageError: it is none of mul_ir and ir_mul.
+    """
+    for known in FLAT:
+        if layout == known.value:
+            return known
+    name = layout.value if isinstance(layout, Layout) else layout
+    raise UsageError(f"unknown layout {name!r} of flat rows; known are mul_ir, ir_mul")
 
 
 class Space(str, Enum):
@@ -137,7 +154,7 @@ class IrrepsType:
     @property
     def is_flat(self) -> bool:
         """Whether a row has one axis, of all components."""
-        return self.layout in (Layout.MUL_IR, Layout.IR_MUL)
+        return self.layout in FLAT
 
     @property
     def orderless(self) -> bool:
@@ -152,6 +169,16 @@ class IrrepsType:
     def dim(self) -> int:
         """Components of one row over all units."""
         return sum(s.mul * s.dim for s in self.segments)
+
+    def in_layout(self, layout: Layout) -> IrrepsType:
+        """A flat type in another flat layout; ``mul_ir`` where both are the same numbers.
+
+        Raises:
+            UsageError: this type or the layout is not flat.
+        """
+        if not self.is_flat:
+            raise UsageError(f"{self} is not flat: it has no layout {layout.value}")
+        return replace(self, layout=flat_layout(layout))
 
     @property
     def lmax(self) -> int:
@@ -213,13 +240,20 @@ class IrrepsType:
             self.component_units, other.component_units
         )
 
+    def same_rows(self, other: IrrepsType) -> bool:
+        """Whether the units are the same and a row of both is the same numbers in ``ir_mul`` too."""
+        return self.in_layout(Layout.IR_MUL).same_units(other.in_layout(Layout.IR_MUL))
+
     def kept(self, mask: BoolMask, drop_empty: bool = True) -> IrrepsType:
         """The type that remains of the units in ``mask``."""
         segments = (
             Segment(int(m.sum()), s.l, s.p)
             for s, m in zip(self.segments, self.split(mask), strict=True)
         )
-        return replace(self, segments=tuple(s for s in segments if s.mul or not drop_empty))
+        left = tuple(s for s in segments if s.mul or not drop_empty)
+        if self.layout is Layout.IR_MUL:
+            return IrrepsType(left, space=self.space).in_layout(Layout.IR_MUL)
+        return replace(self, segments=left)
 
     def in_space(self, space: Space) -> IrrepsType:
         return self if space is self.space else replace(self, space=space)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from irprune.errors import UsageError
-from irprune.irreps import IrrepsType, Segment
+from irprune.irreps import IrrepsType, Layout, Segment, flat_layout
+from irprune.layout import layout_json, layout_of, layout_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,7 @@ class PathSpec:
     """out[u, m3] = Σ over paths of c w[u] Σ_{m1 m2} C[m1, m2, m3] x[u, m1] y[m2].
 
     In e3nn's words: mode ``uvu`` with one copy of each irrep in the second factor. All values are
-    flat ``mul_ir`` rows: x [rows, in1], y [rows, in2], w [rows, n_weights], result [rows, out].
+    flat rows: x [rows, in1], y [rows, in2], w [rows, n_weights], result [rows, out].
     """
 
     in1: tuple[Segment, ...]
@@ -49,8 +50,11 @@ class PathSpec:
     out: tuple[Segment, ...]
     paths: tuple[SpecPath, ...]
     n_weights: int
+    layout: Layout = Layout.MUL_IR
+    """Of x and of the result. Of y, with one copy of each irrep, both layouts are the same."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "layout", flat_layout(self.layout))
         for p in self.paths:
             copies = self.in1[p.i1].mul
             if self.in2[p.i2].mul != 1 or self.out[p.out].mul != copies:
@@ -109,17 +113,25 @@ class PathSpec:
         import torch
 
         starts1, starts2 = self.offsets(self.in1), self.offsets(self.in2)
-        parts = [x.new_zeros(x.shape[0], s.mul, s.dim) for s in self.out]
+        shapes = [(s.mul, s.dim) for s in self.out]
+        if self.layout is Layout.IR_MUL:
+            shapes = [(dim, mul) for mul, dim in shapes]
+        parts = [x.new_zeros(x.shape[0], *shape) for shape in shapes]
         for p in self.paths:
             a, b, c = self.in1[p.i1], self.in2[p.i2], self.out[p.out]
             table = x.new_zeros(a.dim, b.dim, c.dim)
             for m1, m2, m3, value in p.coupling:
                 table[m1, m2, m3] = value
-            left = x[:, starts1[p.i1] : starts1[p.i1] + a.mul * a.dim].reshape(-1, a.mul, a.dim)
+            left = x[:, starts1[p.i1] : starts1[p.i1] + a.mul * a.dim]
             right = y[:, starts2[p.i2] : starts2[p.i2] + b.dim]
             weight = w[:, p.weight : p.weight + a.mul] * p.coefficient
             matrix = torch.einsum("ijk,zj->zik", table, right)
-            parts[p.out] = parts[p.out] + weight.unsqueeze(2) * torch.bmm(left, matrix)
+            if self.layout is Layout.IR_MUL:
+                left = left.reshape(-1, a.dim, a.mul)
+                made = weight.unsqueeze(1) * torch.bmm(matrix.transpose(1, 2), left)
+            else:
+                made = weight.unsqueeze(2) * torch.bmm(left.reshape(-1, a.mul, a.dim), matrix)
+            parts[p.out] = parts[p.out] + made
         return torch.cat([part.flatten(1) for part in parts], dim=1)
 
     def to_json(self) -> dict[str, Any]:
@@ -132,6 +144,7 @@ class PathSpec:
                 [p.i1, p.i2, p.out, p.weight, p.coefficient, [list(c) for c in p.coupling]]
                 for p in self.paths
             ],
+            **layout_json(self.layout),
         }
 
     @classmethod
@@ -141,7 +154,11 @@ class PathSpec:
             SpecPath(int(a), int(b), int(o), int(w), float(c), tuple(_entry(e) for e in coupling))
             for a, b, o, w, c, coupling in value["paths"]
         )
-        return cls(in1, in2, out, paths, int(value["weights"]))
+        return cls(in1, in2, out, paths, int(value["weights"]), layout_of(value))
+
+    def in_layout(self, layout: Layout) -> PathSpec:
+        """The same product of rows in another layout."""
+        return replace(self, layout=layout)
 
     @cached_property
     def key(self) -> str:
@@ -150,7 +167,8 @@ class PathSpec:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
-        lines = [f"{_text(self.in1)} * {_text(self.in2)} -> {_text(self.out)}, {self.key}"]
+        how = layout_text(self.layout)
+        lines = [f"{_text(self.in1)} * {_text(self.in2)} -> {_text(self.out)}{how}, {self.key}"]
         for p in self.paths:
             a, b, c = self.in1[p.i1], self.in2[p.i2], self.out[p.out]
             lines.append(

@@ -10,11 +10,12 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from irprune.irreps import IrrepsType, Segment
+from irprune.irreps import IrrepsType, Layout, Segment, flat_layout
+from irprune.layout import layout_json, layout_of, layout_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +29,7 @@ class PolySpec:
     """out[k, c] = Σ over terms (c, p, α, a) of a w[p, k] Π_{i ∈ α} x[k, i], for every channel k.
 
     ``inputs`` and ``outputs`` have one segment of ``channels`` copies per order. Values are flat
-    ``mul_ir`` rows: x [rows, inputs], w [rows, n_paths, channels], result [rows, outputs].
+    rows: x [rows, inputs], w [rows, n_paths, channels], result [rows, outputs].
     Components are numbered through all orders of one channel.
     """
 
@@ -38,6 +39,11 @@ class PolySpec:
     outputs: tuple[tuple[int, int], ...]
     n_paths: int
     terms: tuple[Term, ...]
+    layout: Layout = Layout.MUL_IR
+    """Of x and of the result."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layout", flat_layout(self.layout))
 
     @property
     def irreps_in(self) -> str:
@@ -87,6 +93,8 @@ class PolySpec:
             factor = value.new_tensor([t[3] for t in terms]).reshape(-1, 1, 1)
             weight = w.transpose(0, 1)[index([t[1] for t in terms])]
             parts = parts.index_add(0, index([t[0] for t in terms]), factor * weight * value)
+        if self.layout is Layout.IR_MUL:
+            return parts.transpose(0, 1).reshape(x.shape[0], self.dims[1] * self.channels)
         out, at = [], 0
         for order, _ in self.outputs:
             block = parts[at : at + 2 * order + 1]
@@ -98,6 +106,8 @@ class PolySpec:
         """Rows of x, taken apart into components: [Σ(2l+1), rows, channels]."""
         import torch
 
+        if self.layout is Layout.IR_MUL:
+            return x.reshape(x.shape[0], self.dims[0], self.channels).transpose(0, 1)
         out, at = [], 0
         for order, _ in self.inputs:
             size = self.channels * (2 * order + 1)
@@ -113,6 +123,7 @@ class PolySpec:
             "outputs": [list(o) for o in self.outputs],
             "paths": self.n_paths,
             "terms": [[c, p, list(a), v] for c, p, a, v in self.terms],
+            **layout_json(self.layout),
         }
 
     @classmethod
@@ -126,7 +137,12 @@ class PolySpec:
                 (int(c), int(p), tuple(int(i) for i in a), float(v))
                 for c, p, a, v in value["terms"]
             ),
+            layout_of(value),
         )
+
+    def in_layout(self, layout: Layout) -> PolySpec:
+        """The same polynomial of rows in another layout."""
+        return replace(self, layout=layout)
 
     @cached_property
     def key(self) -> str:
@@ -137,7 +153,7 @@ class PolySpec:
     def __str__(self) -> str:
         monomials = {t[2] for t in self.terms}
         return (
-            f"{self.irreps_in} -> {self.irreps_out}, {self.key}\n"
+            f"{self.irreps_in} -> {self.irreps_out}{layout_text(self.layout)}, {self.key}\n"
             f"  {self.n_paths} paths, {len(monomials)} monomials of degree up to {self.degree},"
             f" {len(self.terms)} terms"
         )

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from irprune.errors import UsageError
+from irprune.waiting import would_wait
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,9 +67,9 @@ class TableSpec:
     def check_range(self, r: Tensor) -> None:
         """
         Raises:
-            UsageError: a distance that the table does not hold.
+            UsageError: a distance that the table does not hold. On a GPU that is not looked for.
         """
-        if not r.numel() or not _strict.get():
+        if not r.numel() or not _strict.get() or would_wait(r):
             return
         low, high = float(r.detach().min()), float(r.detach().max())
         if not low >= self.start * (1 - BELOW) or not high <= self.stop * (1 + BEYOND):
@@ -83,17 +84,22 @@ class TableSpec:
         """Interval of each distance, the place t within it, and 1 / width of the interval."""
         import torch
 
-        like = torch.tensor(self.pieces, dtype=torch.float64, device=r.device)
+        like = self._pieces(r)
         piece = torch.bucketize(r.detach().double(), like[:-1, 1].contiguous(), right=True)
         start, stop, count = like.to(r.dtype)[piece].unbind(1)
         inverse = count / (stop - start)
         u = (r - start) * inverse
         interval = u.detach().floor().clamp(min=0).minimum(count - 1)
+        if would_wait(r):
+            interval = interval.nan_to_num()  # no distance: the row is not a number either
         first = (like[:, 2].cumsum(0) - like[:, 2]).long()
         return first[piece] + interval.long(), u - interval, inverse
 
     def evaluate(self, r: Tensor, table: Tensor, which: Tensor | None = None) -> Tensor:
         """The oracle, by Horner's scheme. Differentiable any number of times.
+
+        On a GPU a row of a distance outside of the range is not a number, and nor are its derivatives:
+        an error would wait for the device.
 
         Raises:
             UsageError: a distance outside of the range.
@@ -104,7 +110,21 @@ class TableSpec:
         out = rows[:, self.degree]
         for k in reversed(range(self.degree)):
             out = out * t.unsqueeze(1) + rows[:, k]
+        if would_wait(r) and _strict.get():
+            low, high = self.start * (1 - BELOW), self.stop * (1 + BEYOND)
+            inside = ((r >= low) & (r <= high)).to(out.dtype)
+            out = out * (inside / inside).unsqueeze(1)
         return out
+
+    def _pieces(self, like: Tensor) -> Tensor:
+        """[pieces, 3] float64 on the device of a tensor."""
+        import torch
+
+        if not would_wait(like):
+            return torch.tensor(self.pieces, dtype=torch.float64, device=like.device)
+        # a copy from the host would wait
+        numbers = [like.new_full((), v, dtype=torch.float64) for p in self.pieces for v in p]
+        return torch.stack(numbers).reshape(len(self.pieces), 3)
 
     def to_json(self) -> dict[str, Any]:
         return {

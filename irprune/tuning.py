@@ -48,8 +48,8 @@ class Tuner(Protocol):
     def tune(self, request: TuneRequest, progress: Progress) -> Mapping[str, Any]:
         """Finds a configuration; the answer is JSON-able and has at least ``winner`` and ``stage``."""
 
-    def write_table(self, path: str, found: list[Mapping[str, Any]]) -> None:
-        """Writes what ``tune`` gave as a table that can be handed on."""
+    def write_table(self, path: str, found: list[Mapping[str, Any]], winners: bool = False) -> None:
+        """Writes what ``tune`` gave, or of it the winners only, as a table that can be handed on."""
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,6 +1,8 @@
 """Whole models: energy, forces and stress by the reference and by the Triton kernels, in turn.
 
-The calls are not captured in CUDA graphs: building the edge lists waits for the GPU.
+The Triton kernels run on the graph as the pass lay-out leaves it, the reference on the graph as it is.
+The calls are not captured in CUDA graphs: the pairs of edges of share-pairs are counted, which waits
+for the GPU.
 """
 
 from __future__ import annotations
@@ -20,8 +22,13 @@ TOLERANCE = 1e-4
 """Largest difference of a force, of the largest force: float32 in another order of sums."""
 
 
-def measure(model: str, atoms: int, device: Device, rounds: int = 7) -> dict[str, Any]:
-    """One optimized model (a graph file) on a crystal with at least so many atoms."""
+def measure(
+    model: str, atoms: int, device: Device, rounds: int = 7, layout: str = "ir_mul"
+) -> dict[str, Any]:
+    """One optimized model (a graph file) on a crystal with at least so many atoms.
+
+    ``layout`` is that of the rows of irreps between the Triton kernels.
+    """
     from irprune import api
     from irprune.cli.profile import crystal
     from irprune.data.generate import repeated
@@ -32,8 +39,10 @@ def measure(model: str, atoms: int, device: Device, rounds: int = 7) -> dict[str
     calls: dict[str, Callable[[], object]] = {}
     forces = {}
     edges = 0
+    laid_out, report = api.run_reported(f"lay-out{{layout={layout}}}", graph)
+    laid = report.results["lay-out"]
     for name in BACKENDS:
-        found, served = bound(graph, name)
+        found, served = bound(laid_out if name == "triton" else graph, name)
         batch = found.to(device=device.place).collate([structure])
         moved = found.to(device=device.place)
         edges = batch.n_edges
@@ -48,6 +57,8 @@ def measure(model: str, atoms: int, device: Device, rounds: int = 7) -> dict[str
         "atoms": len(structure),
         "edges": edges,
         "served": served,
+        "layout": layout,
+        "conversions": laid["left"],
         "error": error,
         "ok": error <= TOLERANCE,
         "seconds": times,

@@ -105,7 +105,7 @@ def time_models(
             if not time_left():
                 found["not_reached"].append([model, atoms])
                 continue
-            found["results"].append(measure(model, atoms, device))
+            found["results"].append(measure(model, atoms, device, layout=arguments.layout))
             sys.stderr.write(f"{model}, {atoms} atoms: timed\n")
             write_json(arguments.o / "models.json", found)
     return found
@@ -160,6 +160,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     made.add_argument("--minutes", type=float, default=10.0, help="for all stages together")
     made.add_argument("--timed-edges", type=int, default=200_000)
+    layouts = ("ir_mul", "mul_ir")
+    made.add_argument("--layout", choices=layouts, default=layouts[0], help="of whole models")
     made.add_argument("--models", nargs="*", default=[], help="graph files of irprune optimize")
     return made
 

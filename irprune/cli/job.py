@@ -198,6 +198,7 @@ class Job:
             "stages": report.stages(),
             "latency": report.results.get("latency", []),
             "bounds": report.results.get("bounds", {}),
+            "layout": report.results.get("lay-out"),
             "kernels": kernels(graph),
             "kernel_plan": None if graph.kernels is None else graph.kernels.to_json(),
             "compiled": compiled_json(graph, report.results.get("compile")),

@@ -93,6 +93,13 @@ def print_run(
             f" {timed['q3']:.3f} of {len(timed['ratios'])} rounds; {len(timed['timed'])} timings",
             markup=False,
         )
+    laid = payload.get("layout")
+    if laid is not None:
+        session.console.print(
+            f"rows in {laid['layout']}: {laid['made']} conversions made, {laid['cancelled']} cancelled,"
+            f" {laid['left']} left",
+            markup=False,
+        )
     for choice, modules in payload.get("kernels", {}).items():
         session.console.print(f"kernels: {len(modules)} by {choice}", markup=False)
     print_compiled(session, payload.get("compiled"))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--table", metavar="FILE", help="Add what was found to a table that can be handed on."
 )
+@click.option("--winners", is_flag=True, help="In the table, only the winner of each kernel.")
 @common_options
 def command(
     session: Session,
@@ -41,6 +42,7 @@ def command(
     rounds: int,
     fresh: bool,
     table: str | None,
+    winners: bool,
 ) -> int:
     """Find the fastest configuration of the Triton kernels of MODEL, and keep it.
 
@@ -54,6 +56,8 @@ def command(
 
     if table:
         check_writable(table)
+    elif winners:
+        raise UsageError("--winners says what a table holds: give --table FILE too")
     session.check_device()
     if session.device == "cpu" and arch is None:
         raise UsageError("no GPU is used here: name what to compile for, such as --arch sm_90")
@@ -79,7 +83,7 @@ def command(
     if not results:
         raise UsageError(f"there is nothing to tune: {'; '.join(dict.fromkeys(declined.values()))}")
     if table:
-        tuner.write_table(table, [r["entry"] for r in results])
+        tuner.write_table(table, [r["entry"] for r in results], winners)
     payload = {
         "model": model,
         "tuner": tuner.name,

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from irprune.backends import kernel_for
+from irprune.irreps import Layout
 from irprune.layers.convolution import together
+from irprune.layout import layout_text
 from irprune.linearspec import LinearSpec
 from irprune.ops.activations import function_named
 
@@ -23,16 +25,17 @@ class BlockLinear(nn.Module):
         groups: tuple[tuple[int, int, int, int], ...],
         bias: bool = False,
         backend: str = "auto",
+        layout: Layout = Layout.MUL_IR,
     ) -> None:
         super().__init__()
-        self.spec = LinearSpec(irreps_in, irreps_out, groups)
+        self.spec = LinearSpec(irreps_in, irreps_out, groups, layout)
         self.backend = backend
         self.weights = nn.ParameterList(
             nn.Parameter(torch.zeros(p.copies)) for p in self.spec.products
         )
         """For each group [copies in, copies out]."""
         self.bias = nn.Parameter(torch.zeros(self.spec.dims[1])) if bias else None
-        """[dim out], zero but for scalars."""
+        """[dim out], zero but for scalars, which lie at the same places in both layouts."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, dim out] from x [N, dim in]."""
@@ -41,7 +44,8 @@ class BlockLinear(nn.Module):
         return out if self.bias is None else out + self.bias
 
     def extra_repr(self) -> str:
-        return f"{self.spec.irreps_in} -> {self.spec.irreps_out}"
+        how = layout_text(self.spec.layout)
+        return f"{self.spec.irreps_in} -> {self.spec.irreps_out}{how}"
 
 
 class DenseNet(nn.Module):

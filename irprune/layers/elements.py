@@ -7,17 +7,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from irprune.irreps import IrrepsType
+from irprune.irreps import IrrepsType, Layout, flat_layout
+from irprune.layers.by_element import mix_by_element
 from irprune.layers.convolution import species_rows
+from irprune.layout import layout_text
 from irprune.linearspec import mix
+from irprune.waiting import would_wait
 
 
 class ElementTable(nn.Module):
     """A row per element, computed once where a network computed it for every atom."""
 
-    def __init__(self, elements: int, irreps: str, rows: bool = False) -> None:
+    def __init__(
+        self, elements: int, irreps: str, rows: bool = False, layout: Layout = Layout.MUL_IR
+    ) -> None:
         super().__init__()
-        self.irreps = irreps
+        self.irreps, self.layout = irreps, flat_layout(layout)
         self.rows = rows
         """Whether the value has no feature axis: [N] instead of [N, dim]."""
         dim = IrrepsType.parse(irreps).dim
@@ -27,7 +32,7 @@ class ElementTable(nn.Module):
         return species_rows(self.table, species)
 
     def extra_repr(self) -> str:
-        return f"{self.table.shape[0]} elements, {self.irreps}"
+        return f"{self.table.shape[0]} elements, {self.irreps}{layout_text(self.layout)}"
 
 
 class ElementLinear(nn.Module):
@@ -43,9 +48,11 @@ class ElementLinear(nn.Module):
         irreps_in: str,
         irreps_out: str,
         paths: tuple[tuple[int, int], ...],
+        layout: Layout = Layout.MUL_IR,
     ) -> None:
         super().__init__()
         self.irreps_in, self.irreps_out = irreps_in, irreps_out
+        self.layout = flat_layout(layout)
         self.paths = paths
         self.inputs = IrrepsType.parse(irreps_in).segments
         self.outputs = IrrepsType.parse(irreps_out).segments
@@ -57,6 +64,8 @@ class ElementLinear(nn.Module):
 
     def forward(self, x: Tensor, species: Tensor) -> Tensor:
         """[N, dim out] from x [N, dim in] and species [N]."""
+        if would_wait(x):
+            return self.by_operators(x, species)
         present = torch.unique(species)
         if present.shape[0] == 1:
             return self._one(x, int(present[0]))
@@ -68,7 +77,17 @@ class ElementLinear(nn.Module):
         return torch.cat(parts)[back]
 
     def _one(self, x: Tensor, element: int) -> Tensor:
-        return self.along_paths(x, lambda part, weight, dim: mix(part, weight[element], dim))
+        ir_mul = self.layout is Layout.IR_MUL
+        return self.along_paths(
+            x, lambda part, weight, dim: mix(part, weight[element], dim, ir_mul)
+        )
+
+    def by_operators(self, x: Tensor, species: Tensor) -> Tensor:
+        """The same, path by path; no Python here looks at the elements."""
+        ir_mul = self.layout is Layout.IR_MUL
+        return self.along_paths(
+            x, lambda part, weight, dim: mix_by_element(part, species, weight, dim, ir_mul)
+        )
 
     def along_paths(self, x: Tensor, mixed: Callable[[Tensor, Tensor, int], Tensor]) -> Tensor:
         """Sums over the paths into each segment of the result, zeros where none leads.
@@ -91,4 +110,6 @@ class ElementLinear(nn.Module):
         return filled[0] if len(filled) == 1 else torch.cat(filled, dim=1)
 
     def extra_repr(self) -> str:
-        return f"{self.irreps_in} -> {self.irreps_out}, {self.weights[0].shape[0]} elements"
+        how = layout_text(self.layout)
+        elements = self.weights[0].shape[0]
+        return f"{self.irreps_in} -> {self.irreps_out}{how}, {elements} elements"

@@ -28,6 +28,17 @@ class Trait(str, Enum):
     APPROXIMATE = "approximate"
 
 
+class LayoutRole(str, Enum):
+    """What a call makes of the layout of flat rows."""
+
+    FIXED = "fixed"
+    """It reads and gives rows in ``mul_ir``."""
+    ANY = "any"
+    """It computes the same in every layout, and is as fast, if all its rows lie alike."""
+    KERNEL = "kernel"
+    """As ``ANY``, and one layout is the one that its kernels read without conversions."""
+
+
 @dataclass(frozen=True)
 class Other:
     """A value that carries no irreps: an index tensor, a parameter, a shape, a plain number.
@@ -120,9 +131,9 @@ class Site:
             raise IrrepsTypeError(f"{self.where} gives {self.out}, not irreps")
         return self.out
 
-    def expect(self, i: int, irreps: str) -> IrrepsType:
-        """Operand ``i``, checked to have the units of ``irreps`` in the layout ``mul_ir``."""
-        return self.expect_type(i, IrrepsType.parse(irreps))
+    def expect(self, i: int, irreps: str, layout: Layout = Layout.MUL_IR) -> IrrepsType:
+        """Operand ``i``, checked to have the units of ``irreps`` in a flat layout."""
+        return self.expect_type(i, IrrepsType.parse(irreps, layout=layout))
 
     def expect_type(self, i: int, want: IrrepsType) -> IrrepsType:
         """Operand ``i``, checked to have the units and the layout of ``want``."""
@@ -134,6 +145,11 @@ class Site:
                 f" but {self.operands[i].name} gives {got}"
             )
         return got
+
+
+def kernel_role(site: Site, segments: IrrepsType) -> LayoutRole:
+    """Of a module with kernels: ``KERNEL`` where operand 0 is split into segments as the module is."""
+    return LayoutRole.KERNEL if site.irreps(0).same_rows(segments) else LayoutRole.FIXED
 
 
 @dataclass(frozen=True)
@@ -264,6 +280,19 @@ class OpDef:
 
     def reads(self, site: Site) -> tuple[int, ...]:
         """The operands that the result depends on."""
+        return tuple(range(len(site.operands)))
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        """What the call makes of the layout of its rows; ``FIXED`` is right for every op."""
+        return LayoutRole.FIXED
+
+    def laid_out(self, site: Site, layout: Layout) -> nn.Module:
+        """The module of a call that is not ``FIXED``, for rows in another flat layout."""
+        assert site.module is not None
+        return site.module
+
+    def takes_components(self, site: Site) -> tuple[int, ...]:
+        """The operands whose components are read; of the others, only how many rows they have."""
         return tuple(range(len(site.operands)))
 
     def spec(self, module: nn.Module) -> dict[str, Any]:
@@ -406,6 +435,7 @@ def load_builtin_ops() -> None:
         "cueq.transpose",
         "cueq.products",
         "cueq.contraction",
+        "layout",
     ):
         importlib.import_module(f"irprune.ops.{name}")
 

@@ -10,7 +10,7 @@ from irprune.errors import IrrepsTypeError
 from irprune.functional import edge_lists, edge_pairs, edges_of_pairs
 from irprune.irreps import IrrepsType, Layout, Segment, Space
 from irprune.layers.convolution import Convolution
-from irprune.ops.base import Cost, Keep, Other, Site, register_op
+from irprune.ops.base import Cost, Keep, LayoutRole, Other, Site, kernel_role, register_op
 from irprune.ops.frozen import Frozen
 from irprune.ops.structure import Unrelated
 from irprune.pathspec import PathSpec
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from irprune.blocks import Coupler
 
 
-def flat(segments: tuple[Segment, ...], space: Space) -> IrrepsType:
+def flat(segments: tuple[Segment, ...], space: Space, layout: Layout) -> IrrepsType:
     """Segments as a flat type."""
-    return IrrepsType(segments, Layout.MUL_IR, space)
+    return IrrepsType(segments, space=space).in_layout(layout)
 
 
 @register_op
@@ -33,6 +33,9 @@ class EdgeLists(Unrelated):
 
     def infer(self, site: Site) -> Any:
         return Other("edge_lists")
+
+    def takes_components(self, site: Site) -> tuple[int, ...]:
+        return ()  # of the nodes, how many there are
 
 
 @register_op
@@ -72,16 +75,23 @@ class FusedConvolution(Frozen):
     def infer(self, site: Site) -> Any:
         assert isinstance(site.module, Convolution)
         spec = site.module.spec
-        x = site.irreps(0)
-        for i, segments in ((0, spec.in1), (1, spec.in2)):
-            site.expect(i, "+".join(map(str, segments)))
+        x = site.expect(0, "+".join(map(str, spec.in1)), spec.layout)
+        site.expect(1, "+".join(map(str, spec.in2)))
         site.expect(2, f"{spec.n_weights}x0e")
         if site.types[3] != Other("edge_lists"):
             raise IrrepsTypeError(
                 f"{site.where} needs edge lists as operand 3, but {site.operands[3].name} is"
                 f" {site.types[3]}"
             )
-        return flat(spec.out, x.space)
+        return flat(spec.out, x.space, spec.layout)
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        assert isinstance(site.module, Convolution)
+        return kernel_role(site, IrrepsType(site.module.spec.in1))
+
+    def laid_out(self, site: Site, layout: Layout) -> nn.Module:
+        assert isinstance(site.module, Convolution)
+        return Convolution(site.module.spec.in_layout(layout), site.module.backend)
 
     def cost(self, site: Site, keep: Keep) -> Cost:
         assert isinstance(site.module, Convolution)

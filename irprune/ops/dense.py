@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import nn
 
-from irprune.irreps import IrrepsType
+from irprune.errors import UsageError
+from irprune.irreps import IrrepsType, Layout
 from irprune.layers.dense import BlockLinear, DenseNet
 from irprune.linearspec import LinearSpec
-from irprune.ops.base import Cost, Keep, Site, register_op
+from irprune.ops.base import Cost, Keep, LayoutRole, Site, register_op
 from irprune.ops.frozen import Frozen
 
 
@@ -25,8 +26,27 @@ class Blocks(Frozen):
     def infer(self, site: Site) -> Any:
         assert isinstance(site.module, BlockLinear)
         spec = site.module.spec
-        t = site.expect(0, spec.irreps_in)
-        return IrrepsType.parse(spec.irreps_out, t.space)
+        t = site.expect(0, spec.irreps_in, spec.layout)
+        return IrrepsType.parse(spec.irreps_out, t.space).in_layout(spec.layout)
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        assert isinstance(site.module, BlockLinear)
+        try:
+            site.module.spec.split_as(site.irreps(0).irreps)
+        except UsageError:
+            return LayoutRole.FIXED
+        return LayoutRole.KERNEL
+
+    def laid_out(self, site: Site, layout: Layout) -> nn.Module:
+        """Split as its operand is: in ``ir_mul`` the split says where the copies lie."""
+        m = site.module
+        assert isinstance(m, BlockLinear)
+        spec = m.spec.split_as(site.irreps(0).irreps)
+        made = BlockLinear(
+            spec.irreps_in, spec.irreps_out, spec.groups, m.bias is not None, m.backend, layout
+        )
+        made.weights, made.bias = m.weights, m.bias
+        return made
 
     def cost(self, site: Site, keep: Keep) -> Cost:
         assert isinstance(site.module, BlockLinear)
@@ -39,7 +59,8 @@ class Blocks(Frozen):
 
     def build(self, spec: dict[str, Any]) -> nn.Module:
         found = LinearSpec.from_json(spec)
-        return BlockLinear(found.irreps_in, found.irreps_out, found.groups, bool(spec["bias"]))
+        given = (found.irreps_in, found.irreps_out, found.groups, bool(spec["bias"]))
+        return BlockLinear(*given, layout=found.layout)
 
     def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
         m = site.module

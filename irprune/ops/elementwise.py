@@ -14,7 +14,7 @@ from torch import fx, nn
 from irprune.errors import IrrepsTypeError, UnknownForm, UsageError
 from irprune.functional import sum_rows
 from irprune.irreps import BoolMask, IrrepsType, Layout, Space
-from irprune.ops.base import Cost, Keep, OpDef, Other, Site, register_op, zeros
+from irprune.ops.base import Cost, Keep, LayoutRole, OpDef, Other, Site, register_op, zeros
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
@@ -46,6 +46,12 @@ def all_scalar(t: IrrepsType) -> bool:
 def is_single(t: Any) -> bool:
     """One invariant scalar per row, with or without a feature axis."""
     return isinstance(t, IrrepsType) and t.n_units == 1 and t.unit_irs[0] == (0, 1)
+
+
+def anyhow(types: Sequence[IrrepsType]) -> LayoutRole:
+    """Of a call that takes rows together component by component: any layout, if they lie alike."""
+    alike = all(t.same_rows(types[0]) for t in types)
+    return LayoutRole.ANY if alike else LayoutRole.FIXED
 
 
 def constant(site: Site) -> Other:
@@ -113,6 +119,9 @@ class Add(OpDef):
                 " both must carry the same irreps in the same order"
             )
         return a.in_space(join_space(site, a, b))
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        return anyhow([t for t in site.types if isinstance(t, IrrepsType)])
 
     def couple(self, site: Site, c: Coupler) -> None:
         for i, t in enumerate(site.types):
@@ -184,6 +193,9 @@ class Multiply(OpDef):
             f"{site.where} multiplies {site.operands[main].name}: {t} with a parameter of"
             f" {size} numbers; only one number, or one per scalar, keeps equivariance"
         )
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        return LayoutRole.ANY
 
     def _divides(self, site: Site) -> bool:
         return site.node.target in (operator.truediv, torch.div, "div")
@@ -393,6 +405,9 @@ class Negate(OpDef):
                 )
         return site.types[0]
 
+    def layout_role(self, site: Site) -> LayoutRole:
+        return LayoutRole.ANY
+
     def slice(self, site: Site, keep: Keep) -> nn.Module | None:
         return site.module
 
@@ -465,6 +480,9 @@ class SumRows(OpDef):
 
     def infer(self, site: Site) -> Any:
         return site.types[0]
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        return anyhow([site.irreps(i) for i in range(len(site.types))])
 
     def couple(self, site: Site, c: Coupler) -> None:
         for i in range(len(site.types)):

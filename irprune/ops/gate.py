@@ -17,7 +17,9 @@ from e3nn import o3
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from irprune.irreps import BoolMask
+from irprune.errors import UsageError
+from irprune.irreps import BoolMask, IrrepsType, Layout
+from irprune.layers.gate import PlainGate
 from irprune.ops.activations import (
     factor_of,
     function_named,
@@ -27,7 +29,7 @@ from irprune.ops.activations import (
     set_acts,
     value_at_zero,
 )
-from irprune.ops.base import Cost, Keep, OpDef, Site, register_op
+from irprune.ops.base import Cost, Keep, LayoutRole, OpDef, Site, register_op
 from irprune.ops.linear import segment_masks, type_of
 
 if TYPE_CHECKING:
@@ -186,6 +188,18 @@ class GateLike(OpDef):
         return Cost(flops=5.0 * float(site.result.components(keep.result).sum()))
 
 
+def plain_gate(module: enn.Gate, layout: Layout = Layout.MUL_IR) -> PlainGate:
+    """The same gate without TorchScript, of rows in a layout."""
+    return PlainGate(
+        str(module.sc.cut.irreps_in),
+        str(module.irreps_out),
+        module.sc.cut.instructions,
+        module.act_scalars,
+        module.act_gates,
+        layout,
+    )
+
+
 @register_op
 class Gate(GateLike):
     """``e3nn.nn.Gate``."""
@@ -274,16 +288,22 @@ class Gate(GateLike):
         return made
 
     def capturable(self, module: nn.Module) -> nn.Module:
-        from irprune.layers.capturable import PlainGate
-
         assert isinstance(module, enn.Gate)
-        cut = module.sc.cut
-        segments = [
-            (s.start, mul, ir.dim)
-            for s, (mul, ir) in zip(cut.irreps_in.slices(), cut.irreps_in, strict=True)
-        ]
-        scalars, gates, gated = ([segments[i] for i in part] for part in cut.instructions)
-        return PlainGate(scalars, gates, gated, module.act_scalars, module.act_gates)
+        return plain_gate(module)
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        m = site.module
+        assert isinstance(m, enn.Gate)
+        try:
+            plain = plain_gate(m, Layout.IR_MUL)
+        except UsageError:
+            return LayoutRole.FIXED
+        alike = site.irreps(0).same_rows(IrrepsType.parse(plain.irreps_in))
+        return LayoutRole.ANY if alike else LayoutRole.FIXED
+
+    def laid_out(self, site: Site, layout: Layout) -> nn.Module:
+        assert isinstance(site.module, enn.Gate)
+        return plain_gate(site.module, layout)
 
     def reference(self, site: Site, args: tuple[Any, ...]) -> Any:
         m = site.module

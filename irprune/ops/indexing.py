@@ -14,7 +14,7 @@ from torch import fx
 from irprune.errors import ExactnessError, IrrepsTypeError, UnknownForm
 from irprune.functional import mask_head, message_gather, scatter_sum, take_head
 from irprune.irreps import BoolMask, IrrepsType, Layout, Segment, Space
-from irprune.ops.base import Cost, Keep, OpDef, Other, Site, register_op
+from irprune.ops.base import Cost, Keep, LayoutRole, OpDef, Other, Site, register_op
 from irprune.ops.structure import Unrelated, shape_entry
 
 if TYPE_CHECKING:
@@ -168,6 +168,10 @@ class GetItem(Passing):
             return np.ones(site.out.n_units, bool)
         return super().nonzero(site, nz, axes)
 
+    def layout_role(self, site: Site) -> LayoutRole:
+        gathers = isinstance(site.types[0], IrrepsType) and isinstance(site.node.args[1], fx.Node)
+        return LayoutRole.ANY if gathers else LayoutRole.FIXED
+
     def _static(self, site: Site, base: Other) -> Any:
         """A part of a parameter, by constants."""
         key = site.node.args[1]
@@ -240,6 +244,9 @@ class IndexSelect(Passing):
         if dim != 0 or not isinstance(index, Other) or not index.rows:
             raise UnknownForm(f"{site.where}: only rows (dim 0) can be selected, got dim={dim}")
         return site.irreps(0).in_space(Space(index.rows))
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        return LayoutRole.ANY
 
 
 @register_op
@@ -358,6 +365,9 @@ class Concatenate(OpDef):
             raise IrrepsTypeError(f"{site.where} concatenates different rows: {names}")
         return IrrepsType(segments, layout, spaces.pop() if spaces else Space.ANY)
 
+    def layout_role(self, site: Site) -> LayoutRole:
+        return LayoutRole.ANY
+
     def couple(self, site: Site, c: Coupler) -> None:
         start = 0
         for i in range(len(site.types)):
@@ -399,6 +409,9 @@ class ScatterSum(Passing):
             return t.in_space(Space(sizes[0].rows))
         return t.in_space(Space.NODE if t.space is Space.EDGE else Space.GRAPH)
 
+    def layout_role(self, site: Site) -> LayoutRole:
+        return LayoutRole.ANY
+
     def cost(self, site: Site, keep: Keep) -> Cost:
         return Cost()
 
@@ -412,6 +425,12 @@ class MessageGather(Passing):
 
     def infer(self, site: Site) -> Any:
         return site.irreps(2).in_space(site.irreps(0).space)
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        return LayoutRole.ANY
+
+    def takes_components(self, site: Site) -> tuple[int, ...]:
+        return (2,)
 
     def couple(self, site: Site, c: Coupler) -> None:
         c.same(c.operand(2), c.out)

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from irprune.irreps import IrrepsType
+from irprune.irreps import IrrepsType, Layout
 from irprune.layers.polynomial import ElementPolynomial
-from irprune.ops.base import Cost, Keep, Site, register_op
+from irprune.ops.base import Cost, Keep, LayoutRole, Site, kernel_role, register_op
 from irprune.ops.frozen import Frozen
 from irprune.polyspec import PolySpec
 
@@ -24,8 +24,19 @@ class Polynomial(Frozen):
     def infer(self, site: Site) -> Any:
         assert isinstance(site.module, ElementPolynomial)
         spec = site.module.spec
-        t = site.expect(0, spec.irreps_in)
-        return IrrepsType.parse(spec.irreps_out, t.space)
+        t = site.expect(0, spec.irreps_in, spec.layout)
+        return IrrepsType.parse(spec.irreps_out, t.space).in_layout(spec.layout)
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        assert isinstance(site.module, ElementPolynomial)
+        return kernel_role(site, IrrepsType.parse(site.module.spec.irreps_in))
+
+    def laid_out(self, site: Site, layout: Layout) -> nn.Module:
+        m = site.module
+        assert isinstance(m, ElementPolynomial)
+        made = ElementPolynomial(m.spec.in_layout(layout), m.weight.shape[0], m.backend)
+        made.weight = m.weight
+        return made
 
     def cost(self, site: Site, keep: Keep) -> Cost:
         assert isinstance(site.module, ElementPolynomial)

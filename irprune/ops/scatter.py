@@ -12,8 +12,8 @@ from torch import fx
 from irprune import functional
 from irprune.errors import UnknownForm
 from irprune.irreps import BoolMask, IrrepsType, Space
-from irprune.ops.base import Cost, Keep, OpDef, Other, Site, register_op
-from irprune.ops.elementwise import all_scalar
+from irprune.ops.base import Cost, Keep, LayoutRole, OpDef, Other, Site, register_op
+from irprune.ops.elementwise import all_scalar, anyhow
 from irprune.ops.indexing import Passing, widths_of_users
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ class ScatterRows(Passing):
             and o is size
         ]  # fmt: skip
         return t.in_space(rows_after(site, t, types))
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        return LayoutRole.ANY
 
 
 @register_op
@@ -185,6 +188,9 @@ class ScatterAdd(OpDef):
             f"{site.where}: rows are added to zeros or to a value with the same irreps, got"
             f" {site.operands[0].name}: {base}"
         )
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        return anyhow([t for t in site.types if isinstance(t, IrrepsType)])
 
     def couple(self, site: Site, c: Coupler) -> None:
         c.same(c.operand(self._source(site)), c.out)

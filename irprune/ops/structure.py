@@ -43,6 +43,9 @@ class Unrelated(OpDef):
     def cost(self, site: Site, keep: Keep) -> Cost:
         return Cost()
 
+    def takes_components(self, site: Site) -> tuple[int, ...]:
+        return ()
+
 
 @register_op
 class GetAttribute(Unrelated):
@@ -138,6 +141,9 @@ class Compare(Unrelated):
     def couple(self, site: Site, c: Coupler) -> None:
         for i in range(len(site.operands)):
             c.fixed(c.operand(i), "compared with a threshold")
+
+    def takes_components(self, site: Site) -> tuple[int, ...]:
+        return tuple(range(len(site.operands)))
 
 
 @register_op

@@ -73,6 +73,11 @@ def kept_columns(
                 f"feature-weight: node {node} is not in both student and teacher, so there is"
                 " nothing to compare"
             )
+        if have.layout is not wanted.layout:
+            raise UsageError(
+                f"feature-weight: node {node} is {have} in the student and {wanted} in the teacher;"
+                " put lay-out after recover"
+            )
         index = _traced_back(student, node, have.dim, wanted.dim)
         if index is None or len(index) != have.dim or (len(index) and index.max() >= wanted.dim):
             raise UsageError(
@@ -112,4 +117,4 @@ def layer_nodes(graph: EquivariantGraph) -> list[str]:
 
 def _flat(graph: EquivariantGraph, node: str) -> bool:
     t = graph.sites[node].out if node in graph.sites else None
-    return isinstance(t, IrrepsType) and t.layout is Layout.MUL_IR and t.space is Space.NODE
+    return isinstance(t, IrrepsType) and t.is_flat and t.space is Space.NODE

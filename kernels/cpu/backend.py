@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from irprune.backends import Backend, Decline, Kernel, Spec, remember
+from irprune.irreps import Layout
 from irprune.kernels.cpu.compiler import CompilerError, find_compiler, library
 from irprune.kernels.operands import refuse_tangents
 from irprune.linearspec import LinearSpec
@@ -28,6 +29,10 @@ class Cpu(Backend):
             return Decline(self.name, f"runs on the CPU, the tensors are on {device.type}")
         if dtype not in (torch.float32, torch.float64):
             return Decline(self.name, f"float32 and float64 only, got {dtype}")
+        if not isinstance(spec, TableSpec) and spec.layout is Layout.IR_MUL:
+            return Decline(
+                self.name, "reads rows in mul_ir; run lay-out{layout=mul_ir} for the CPU", loud=True
+            )
         if isinstance(spec, LinearSpec) and all(p.dim == 1 for p in spec.products):
             return Decline(
                 self.name, "of scalars alone, torch's own matrix product is faster", meant=False

@@ -7,6 +7,7 @@ import importlib.util
 import warnings
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,7 +88,9 @@ def missing(device: str) -> str | None:
 
 
 class Product(torch.nn.Module):
-    """A convolution by one method of ``cuequivariance_torch``, from and to ``mul_ir`` rows.
+    """A convolution by one method of ``cuequivariance_torch``, in the layout of its spec.
+
+    Rows that the method takes as they are are not gathered.
 
     Raises:
         IrpruneError: the package would run another method than the one that was asked for.
@@ -108,6 +111,12 @@ class Product(torch.nn.Module):
             width = legal_width(spec)
         described = describe(spec, width)
         self.size = spec.dims[2]
+        whole = {"weights": spec.n_weights, "features": spec.dims[0], "harmonics": spec.dims[1],
+                 "result": spec.dims[2]}  # fmt: skip
+        self.as_it_is = {
+            name: np.array_equal(getattr(described, name), np.arange(size))
+            for name, size in whole.items()
+        }
         for name in ("weights", "features", "harmonics", "result"):
             columns = torch.from_numpy(getattr(described, name))
             self.register_buffer(name, columns, persistent=False)
@@ -124,10 +133,10 @@ class Product(torch.nn.Module):
         """x [N, in1], y [E, in2], w [rows, weights], packed edges → [N, out]."""
         n = x.shape[0]
         lists = unpack(edges, n)
+        given = {"weights": w, "features": x, "harmonics": y}
         operands = [
-            w.index_select(1, self.weights),
-            x.index_select(1, self.features),
-            y.index_select(1, self.harmonics),
+            t if self.as_it_is[name] else t.index_select(1, getattr(self, name))
+            for name, t in given.items()
         ]
         (made,) = self.product(
             operands,
@@ -135,6 +144,9 @@ class Product(torch.nn.Module):
             {0: x.new_empty(n, 1)},
             {0: lists.receiver},
         )
+        if self.as_it_is["result"]:
+            whole: Tensor = made
+            return whole
         full = self.result.shape[0] == self.size
         out = x.new_empty(n, self.size) if full else x.new_zeros(n, self.size)
         return out.index_copy(1, self.result, made)

@@ -2,7 +2,8 @@
 
 cuEquivariance knows segments and paths between them, and no irreps. A descriptor holds the kept paths
 of the spec with the coefficients of the spec itself, so that nothing depends on another convention of
-Clebsch-Gordan coefficients. Rows are ``ir_mul``. Segments that no kept path touches are not in it.
+Clebsch-Gordan coefficients. Rows are ``ir_mul``: where those of the spec are too, nothing
+has to be moved. Segments that no kept path touches are not in it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import cuequivariance as cue
 import numpy as np
 
-from irprune.irreps import Segment
+from irprune.irreps import Layout, Segment
 from irprune.pathspec import PathSpec
 
 if TYPE_CHECKING:
@@ -64,18 +65,22 @@ def describe(spec: PathSpec, width: int | None = None) -> Descriptor:
     """
     made = cue.SegmentedTensorProduct.from_subscripts("u,iu,j,ku+ijk")
     columns: tuple[list[int], ...] = ([], [], [], [])
-    places: tuple[dict[int, int], ...] = ({}, {}, {}, {})
-    sides = (spec.in1, spec.in2, spec.out)
-    for p in spec.paths:
+    touched = (
+        (spec.in1, sorted({p.i1 for p in spec.paths})),
+        (spec.in2, sorted({p.i2 for p in spec.paths})),
+        (spec.out, sorted({p.out for p in spec.paths})),
+    )
+    places: list[dict[int, int]] = []
+    for k, (segments, used) in enumerate(touched, start=1):
+        shapes = {i: (segments[i].dim, segments[i].mul)[: 1 if k == 2 else 2] for i in used}
+        places.append({i: made.add_segment(k, shapes[i]) for i in used})
+        for i in used:
+            columns[k].extend(_columns(segments, i, spec.layout))
+    for p in sorted(spec.paths, key=lambda p: p.weight):
         mul = spec.in1[p.i1].mul
-        found = [made.add_segment(0, (mul,))]
         columns[0].extend(range(p.weight, p.weight + mul))
-        for k, (segments, i) in enumerate(zip(sides, (p.i1, p.i2, p.out), strict=True), start=1):
-            if i not in places[k]:
-                s = segments[i]
-                places[k][i] = made.add_segment(k, (s.dim,) if k == 2 else (s.dim, s.mul))
-                columns[k].extend(_ir_mul(segments, i))
-            found.append(places[k][i])
+        ends = zip(places, (p.i1, p.i2, p.out), strict=True)
+        found = [made.add_segment(0, (mul,)), *(known[i] for known, i in ends)]
         shape = (spec.in1[p.i1].dim, spec.in2[p.i2].dim, spec.out[p.out].dim)
         coefficients = np.zeros(shape)
         for a, b, c, value in p.coupling:
@@ -87,7 +92,9 @@ def describe(spec: PathSpec, width: int | None = None) -> Descriptor:
     return Descriptor(made, weights, features, harmonics, result, width or 0)
 
 
-def _ir_mul(segments: Sequence[Segment], i: int) -> list[int]:
-    """Places in a ``mul_ir`` row of the numbers of segment ``i``, in the order of ``ir_mul``."""
+def _columns(segments: Sequence[Segment], i: int, layout: Layout) -> list[int]:
+    """Places in a row of the numbers of segment ``i``, in the order of ``ir_mul``."""
     start, s = PathSpec.offsets(segments)[i], segments[i]
+    if layout is Layout.IR_MUL:
+        return list(range(start, start + s.mul * s.dim))
     return [start + u * s.dim + m for m in range(s.dim) for u in range(s.mul)]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from irprune.backends import Backend, Decline, Kernel, Spec
 from irprune.edges import unpack
+from irprune.irreps import Layout
 from irprune.pathspec import PathSpec, SpecPath
 
 DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
@@ -39,6 +40,8 @@ class OpenEquivariance(Backend):
             return Decline(
                 self.name, f"serves convolutions, not a {type(spec).__name__}", meant=False
             )
+        if spec.layout is Layout.IR_MUL:
+            return Decline(self.name, "is given rows in mul_ir here; the spec has them in ir_mul")
         if dtype not in DTYPES:
             return Decline(self.name, f"float32 and float64 only, got {dtype}")
         reason = missing() or _foreign(spec)

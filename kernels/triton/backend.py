@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from irprune.backends import Backend, Decline, Kernel, Spec, remember
+from irprune.irreps import Layout
 from irprune.kernels.operands import refuse_tangents
-from irprune.kernels.triton.layout import to_ir_mul, to_mul_ir
+from irprune.layout import to_ir_mul, to_mul_ir
 from irprune.pathspec import PathSpec
 from irprune.polyspec import PolySpec
 
@@ -22,7 +23,8 @@ DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 class Triton(Backend):
     """Serves convolutions and polynomials on GPUs, and on the CPU in Triton's interpreter.
 
-    Sums of float16 and bfloat16 are float32.
+    Kernels read and write ``ir_mul``; rows of a spec in ``mul_ir`` are converted around them. Sums of
+    float16 and bfloat16 are float32.
     """
 
     name: ClassVar[str] = "triton"
@@ -57,11 +59,14 @@ def _convolution(spec: PathSpec) -> Kernel:
     from irprune.kernels.triton import ops
     from irprune.kernels.tuner.lookup import chosen
 
-    key = remember(spec)
+    key, as_it_is = remember(spec), spec.layout is Layout.IR_MUL
 
     def convolution(x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> Tensor:
         refuse_tangents(x, y, w)
         config = str(chosen(spec, x, y.shape[0]))
+        if as_it_is:
+            made: Tensor = ops.convolution(x, y, w, edges, key, config)
+            return made
         made = ops.convolution(to_ir_mul(x, spec.in1), y, w, edges, key, config)
         return to_mul_ir(made, spec.out)
 
@@ -72,7 +77,7 @@ def _polynomial(spec: PolySpec) -> Kernel:
     from irprune.kernels.triton import polynomial_ops
     from irprune.kernels.tuner.lookup import chosen
 
-    key = remember(spec)
+    key, as_it_is = remember(spec), spec.layout is Layout.IR_MUL
     inputs, outputs = spec.segments
 
     def polynomial(x: Tensor, w: Tensor, which: Tensor | None = None) -> Tensor:
@@ -81,6 +86,9 @@ def _polynomial(spec: PolySpec) -> Kernel:
             which = torch.arange(x.shape[0], device=x.device)
         which = which.to(torch.int64)
         config = str(chosen(spec, x, x.shape[0]))
+        if as_it_is:
+            made: Tensor = polynomial_ops.polynomial(x, w, which, key, config)
+            return made
         made = polynomial_ops.polynomial(to_ir_mul(x, inputs), w, which, key, config)
         return to_mul_ir(made, outputs)
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 
 from irprune.errors import UsageError
+from irprune.irreps import Layout
 from irprune.pathspec import PathSpec
 from irprune.polyspec import PolySpec
 
-REVISION = 1
+REVISION = 2
 """Changes whenever generated sources change: caches of measured times go by it."""
 
 BLOCKS = (16, 32, 64, 128)
@@ -96,6 +97,17 @@ def default(spec: PathSpec | PolySpec) -> Config:
     return max((c for c in fitting if c.block <= LANES), key=lambda c: c.block)
 
 
+def kernel_key(spec: PathSpec | PolySpec) -> str:
+    """The key of the kernels of a spec: they are the same in both layouts."""
+    if spec.layout is Layout.MUL_IR:
+        return spec.key
+    if spec.key not in _OTHERS:
+        _OTHERS[spec.key] = spec.in_layout(Layout.MUL_IR).key
+    return _OTHERS[spec.key]
+
+
+_OTHERS: dict[str, str] = {}
+"""Keys of specs in ``ir_mul`` → those of the same in ``mul_ir``; asked at every call."""
 _PINNED: dict[tuple[str, torch.dtype], Config] = {}
 
 
@@ -105,17 +117,17 @@ def pin(spec: PathSpec | PolySpec, dtype: torch.dtype, config: Config) -> None:
     Raises:
         UsageError: the configuration is not legal for the spec.
     """
-    _PINNED[spec.key, dtype] = legal(spec, config)
+    _PINNED[kernel_key(spec), dtype] = legal(spec, config)
 
 
 def pinned(spec: PathSpec | PolySpec, dtype: torch.dtype) -> bool:
     """Whether this process has been told what to use."""
-    return (spec.key, dtype) in _PINNED
+    return (kernel_key(spec), dtype) in _PINNED
 
 
 def config_for(spec: PathSpec | PolySpec, dtype: torch.dtype) -> Config:
     """The pinned configuration, else the default one."""
-    return _PINNED.get((spec.key, dtype)) or default(spec)
+    return _PINNED.get((kernel_key(spec), dtype)) or default(spec)
 
 
 def legal(spec: PathSpec | PolySpec, config: Config) -> Config:

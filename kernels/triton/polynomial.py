@@ -95,13 +95,15 @@ class Walk:
 
     def visit(self, node: Monomial, m: Dual | None) -> Dual | None:
         """Writes the subtree of the monomial m (None for 1); gives D where derivatives need it."""
-        sloped = bool(self.results & {"gx", "gw"})
+        sloped = "gx" in self.results
         parts = []
         for c, terms in sorted(node.terms.items()):
-            if sloped and "gw" in self.results:
+            if "gw" in self.results:
                 grown = self.read("g", c) if m is None else self.times(self.read("g", c), m)
                 for p, value in terms:
                     self.add("gw", p, grown, value)
+            if not self.results & {"y", "gx"}:
+                continue
             coefficient = self.combination([(self.read("w", p), v) for p, v in terms])
             if "y" in self.results:
                 self.add("y", c, coefficient if m is None else self.times(coefficient, m))
@@ -131,9 +133,14 @@ KINDS = (
     Kind("first_x", ("g",), {"gx": "gx"}),
     Kind("first_xw", ("g",), {"gx": "gx", "gw": "gw"}),
     Kind("second_x", ("g", "ax"), {"hg": "y", "hx": "gx"}),
-    Kind("second_xw", ("g", "ax", "aw"), {"hg": "y", "hx": "gx", "hw": "gw"}),
+    Kind("second_xw", ("g", "ax", "aw"), {"hg": "y", "hx": "gx"}),
+    Kind("second_w", ("g", "ax"), {"hw": "gw"}),
 )
-"""Values and derivatives; those by the weights are left out where nobody trains."""
+"""Values and derivatives; those by the weights are left out where nobody trains.
+
+Second derivatives by the weights are a program of their own: it needs neither the weights nor what
+grows up the tree, and together with the others its sums do not fit into the registers.
+"""
 
 
 def texts(spec: PolySpec, config: Config, acc: torch.dtype) -> tuple[Text, ...]:

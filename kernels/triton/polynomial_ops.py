@@ -18,6 +18,7 @@ from irprune.kernels.triton.config import Config
 from irprune.kernels.triton.launch import start
 from irprune.kernels.triton.source import accumulator, index_by_name, sources
 from irprune.polyspec import PolySpec
+from irprune.waiting import would_wait
 
 
 def _run(
@@ -46,7 +47,7 @@ def _expect(where: str, x: Tensor, w: Tensor, which: Tensor, spec: str, **more: 
             f"{where}: rows of weights are {which.dtype} of shape {tuple(which.shape)} on"
             f" {which.device}, expected int64 of shape {(n,)} on {x.device}"
         )
-    if not x.is_cuda and n and not 0 <= int(which.min()) <= int(which.max()) < w.shape[0]:
+    if not would_wait(x) and n and not 0 <= int(which.min()) <= int(which.max()) < w.shape[0]:
         raise UsageError(
             f"{where}: nodes use rows {int(which.min())} to {int(which.max())} of weights, but"
             f" there are {w.shape[0]}"
@@ -112,7 +113,8 @@ def polynomial_second(
         _run("second_x", spec, config, x, w, which, g, ax, hg, hx)
         return hg, hx, w.new_empty(0)
     hw = w.new_empty(x.shape[0], found.n_paths, found.channels, dtype=accumulator(w.dtype))
-    _run("second_xw", spec, config, x, w, which, g, ax, aw.contiguous(), hg, hx, hw)
+    _run("second_xw", spec, config, x, w, which, g, ax, aw.contiguous(), hg, hx)
+    _run("second_w", spec, config, x, w, which, g, ax, hw)
     return hg, hx, _sum_rows(w, which, hw)
 
 

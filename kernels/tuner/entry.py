@@ -9,13 +9,13 @@ import math
 import re
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from typing import Any
 
 import torch
 
-from irprune.kernels.triton.config import REVISION, Config
+from irprune.kernels.triton.config import REVISION, Config, kernel_key
 from irprune.kernels.tuner.architecture import Architecture
 from irprune.kernels.tuner.stage1 import Candidate, ranked
 from irprune.pathspec import PathSpec
@@ -30,7 +30,7 @@ class Key:
     """Everything that a time depends on; where one differs, nothing is taken over."""
 
     spec: str
-    """``PathSpec.key``."""
+    """``kernel_key``."""
     dtype: str
     layout: str
     revision: int
@@ -62,7 +62,7 @@ def key_of(
 ) -> Key:
     """The key of a spec with what is installed here."""
     return Key(
-        spec.key,
+        kernel_key(spec),
         str(dtype).removeprefix("torch."),
         LAYOUT,
         REVISION,
@@ -136,6 +136,14 @@ class Entry:
             return min(self.timed, key=lambda t: t.median).config
         order = ranked(self.candidates) if self.complete else ()
         return order[0].config if order else None
+
+    def alone(self) -> Entry:
+        """The entry with nothing but its winner: what a table needs that is handed on."""
+        return replace(
+            self,
+            candidates=tuple(c for c in self.candidates if c.config == self.winner),
+            timed=tuple(t for t in self.timed if t.config == self.winner),
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {

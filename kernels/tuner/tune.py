@@ -102,13 +102,14 @@ class TritonTuner:
         cache.save(made)
         return made
 
-    def write_table(self, path: str, found: list[Mapping[str, Any]]) -> None:
-        """Adds what ``tune`` gave to a table.
+    def write_table(self, path: str, found: list[Mapping[str, Any]], winners: bool = False) -> None:
+        """Adds what ``tune`` gave to a table, or of it only the winners.
 
         Raises:
             UsageError: the place cannot be written, or holds something else.
         """
-        cache.write_table(Path(path), [Entry.from_json(e) for e in found])
+        entries = [Entry.from_json(e) for e in found]
+        cache.write_table(Path(path), [e.alone() for e in entries] if winners else entries)
 
 
 def device_name(device: torch.device) -> str:

@@ -181,5 +181,6 @@ def test_a_whole_model(device, monkeypatch, tmp_path):
     row = models.measure(str(path), 8, dataclasses.replace(device), rounds=2)
     assert row["ok"]
     assert row["served"] == 1
+    assert (row["layout"], row["conversions"]) == ("ir_mul", 1)  # the rows of its only kernel
     assert row["reference_over_triton"] == 1.0
     assert row["atoms"] >= 8

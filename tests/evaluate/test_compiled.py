@@ -23,7 +23,7 @@ from irprune.compiledrung import compiled_rung, first_run, summary
 from irprune.errors import IrpruneError, LegalityError, UsageError
 from irprune.evaluate.potential import Potential
 from irprune.files import cache_folder
-from irprune.layers import capturable
+from irprune.layers import by_element, capturable
 from irprune.linearspec import mix
 from tests.families import sevennet_models
 from tests.families.mace_models import without_torchscript  # noqa: F401 - a fixture for all tests
@@ -331,20 +331,28 @@ def test_harmonics_without_torchscript(irreps, normalization):
     assert (made(other) - original(other)).abs().max() < 1e-14
 
 
-@pytest.mark.parametrize("dim", [1, 3])
-@pytest.mark.parametrize("species", [[0, 2, 2, 0, 2], [1, 1, 1, 1, 1]])
-def test_mix_by_element(dim, species):
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize(("dim", "ir_mul"), [(1, False), (3, False), (3, True)])
+@pytest.mark.parametrize("species", [[0, 2, 2, 0, 2], [1, 1, 1, 1, 1], []])
+def test_mix_by_element(dim, ir_mul, species, waits, monkeypatch):
+    """By element, and as on a GPU by atom, two at a time."""
+    monkeypatch.setattr(by_element, "would_wait", lambda t: waits)
+    monkeypatch.setattr(by_element, "GATHERED", 50)
     torch.manual_seed(0)
-    x = torch.randn(5, 4 * dim, dtype=torch.float64, requires_grad=True)
+    n = len(species)
+    x = torch.randn(n, 4 * dim, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(3, 4, 6, dtype=torch.float64, requires_grad=True)
-    index = torch.tensor(species)
-    want = torch.cat([mix(x[i : i + 1], weight[s], dim) for i, s in enumerate(species)])
-    got = capturable.mix_by_element(x, index, weight, dim)
-    assert torch.allclose(got, want, atol=1e-14)
-    torch.library.opcheck(capturable.mix_by_element, (x, index, weight, dim))
+    index = torch.tensor(species, dtype=torch.int64)
+    rows = [mix(x[i : i + 1], weight[s], dim, ir_mul) for i, s in enumerate(species)]
+    got = by_element.mix_by_element(x, index, weight, dim, ir_mul)
+    assert got.shape == (n, 6 * dim)
+    if not n:
+        return
+    assert torch.allclose(got, torch.cat(rows), atol=1e-14)
+    torch.library.opcheck(by_element.mix_by_element, (x, index, weight, dim, ir_mul))
 
     def function(a, b):
-        return capturable.mix_by_element(a, index, b, dim)
+        return by_element.mix_by_element(a, index, b, dim, ir_mul)
 
     assert torch.autograd.gradcheck(function, (x, weight))
     assert torch.autograd.gradgradcheck(function, (x, weight))

@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from irprune import api
+from irprune.families.mace import MaceFamily
+from irprune.families.mace.load import wrap
+from irprune.families.trace import trace_family
+from irprune.kernelplan import kernel_nodes
 from irprune.kernels.triton.config import Config, configs, default
 from irprune.kernels.triton.source import index_by_name, sources
+from irprune.polyspec import PolySpec
 from tests.kernels import specs
 
 pytestmark = pytest.mark.usefixtures("unscripted")
@@ -114,7 +120,9 @@ def test_polynomials_do_not_spill(tmp_path):
     """All programs of degree 2; of degree 3 the largest, in the slow part."""
     spec = specs.polynomial(33, 2)
     found = sources(spec, default(spec), torch.float32)
-    assert [s.name for s in found] == ["values", "first_x", "first_xw", "second_x", "second_xw"]
+    assert [s.name for s in found] == [
+        "values", "first_x", "first_xw", "second_x", "second_xw", "second_w"
+    ]  # fmt: skip
     for source in found:
         assert stack(compiled(source, "sm_90"), tmp_path) == 0, source.name
 
@@ -124,6 +132,20 @@ def test_second_derivatives_of_degree_3_do_not_spill(tmp_path):
     spec = specs.polynomial(33, 3)
     found = index_by_name(sources(spec, default(spec), torch.float32))
     assert stack(compiled(found["second_xw"], "sm_90"), tmp_path) == 0
+
+
+@pytest.mark.slow
+def test_second_derivatives_of_mace_medium_do_not_spill(tmp_path):
+    """0e and 1o of ν = 3 from four orders: the contraction that once did not fit, fewer channels."""
+    from tests.families.mace_models import build
+
+    model = trace_family(MaceFamily(), wrap(build("32x0e+32x1o", max_ell=3), ""))
+    lowered = api.run("symmetrize-contraction,fold-onehot,lower-contraction", model)
+    spec = next(m.spec for _, m in kernel_nodes(lowered.gm) if isinstance(m.spec, PolySpec))
+    assert (spec.n_paths, len(spec.terms)) == (29, 486)
+    found = index_by_name(sources(spec, default(spec), torch.float32))
+    for name in ("second_xw", "second_w"):
+        assert stack(compiled(found[name], "sm_90"), tmp_path) == 0, name
 
 
 def test_polynomials_compile_for_an_amd_gpu():

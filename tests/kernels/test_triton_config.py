@@ -15,8 +15,8 @@ from irprune.kernels.triton import backend as module
 from irprune.kernels.triton.backend import Triton
 from irprune.kernels.triton.config import Config, config_for, configs, default, pin
 from irprune.kernels.triton.convolution import groups
-from irprune.kernels.triton.layout import to_ir_mul, to_mul_ir
 from irprune.kernels.triton.source import sources
+from irprune.layout import to_ir_mul, to_mul_ir
 from irprune.pathspec import PathSpec, SpecPath
 from irprune.tablespec import TableSpec
 

@@ -12,7 +12,7 @@ from torch import nn
 import irprune
 from irprune.families.trace import trace_family
 from tests.handmade import trace
-from tests.passes import test_exact
+from tests.passes import test_exact, toy
 
 
 class Wasteful(nn.Module):
@@ -65,6 +65,7 @@ def mace(style: str, **changes):
 
 NETWORKS = {
     "chain": chain,
+    "gated": toy.graph,
     "mace-deep": lambda: mace("deep", correlation=1, max_ell=1),
     "mace-single": lambda: mace("single"),
     "small": test_exact.graph,

@@ -26,6 +26,7 @@ CASES = {
     "fold-onehot": ("small", "", "fold-onehot"),
     "fuse-conv": ("small", "", "fuse-conv"),
     "fuse-linear": ("small", "", "fuse-linear"),
+    "lay-out": ("gated", "fold-onehot,fuse-conv,fuse-linear,cse", "lay-out"),
     "limit-correlation": ("mace-single", "", "limit-correlation{order=1}"),
     "lower-contraction": ("mace-single", "symmetrize-contraction", "lower-contraction"),
     "recover": ("small", "", "recover{steps=1,batch=1,structures=1}"),

@@ -204,9 +204,59 @@ def test_a_named_table_that_cannot_be_read_is_an_error(monkeypatch, tmp_path):
         cache.write_table(bad, [timed()])
 
 
-def test_shipped_tables_can_be_read():
-    for path in cache.SHIPPED.glob("*.json"):
-        assert cache.read_table(path)
+def shipped():
+    """Every entry of the tables that come with irprune."""
+    paths = list(cache.SHIPPED.glob("*.json"))
+    assert paths
+    assert sum(p.stat().st_size for p in paths) < 300_000
+    return [e for p in paths for e in cache.read_table(p).values()]
+
+
+def test_shipped_tables_are_of_these_kernels():
+    """Winners alone, by compilation, of kernels as they are generated now; nothing was timed."""
+    for e in shipped():
+        assert e.key.revision == triton_config.REVISION, "the kernels changed: make the table again"
+        assert (e.stage, e.timed, e.device) == (1, (), None)
+        assert [c.config for c in e.candidates] == [e.winner]
+        assert not any(k.stack for c in e.candidates for k in c.kernels)
+    assert {e.key.architecture for e in shipped()} == {"sm_80", "sm_90"}
+
+
+def test_an_entry_alone_keeps_what_is_used():
+    for made in (compiled(), timed()):
+        alone = made.alone()
+        assert (alone.winner, alone.stage, alone.key) == (made.winner, made.stage, made.key)
+        assert len(alone.candidates) == 1
+        assert Entry.from_json(json.loads(json.dumps(alone.to_json()))) == alone
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_a_layer_of_sevennet_0_is_in_the_shipped_table(architecture, monkeypatch, capsys):
+    """In both layouts, with the versions that the table was made with; others are not taken over."""
+    import irprune
+    from irprune.irreps import Layout
+    from irprune.ops.couplings import path_spec
+
+    model = irprune.load("7net-0")
+    (first, *rest) = [
+        s.module for s in model.sites.values() if "convolution.convolution" in str(s.node.target)
+    ]
+    made = next(e.key for e in shipped() if e.key.architecture == architecture)
+    monkeypatch.setattr(entry, "version", lambda name: made.triton)
+    monkeypatch.setattr(entry, "assembler", lambda place: made.ptxas)
+    place = architecture_named(architecture)
+    for module in (first, *rest):
+        spec = path_spec(module)
+        for moved in (spec, spec.in_layout(Layout.IR_MUL)):
+            found = cache.load(key_of(moved, torch.float32, place, 30.0))
+            assert found is not None
+            assert lookup.lookup(moved, torch.float32, place, 30.0) == found.winner
+    said = capsys.readouterr().err
+    assert "no configuration is timed for" in said
+    assert "no configuration is tuned" not in said
+    monkeypatch.setattr(entry, "version", lambda name: "3.6.0")
+    assert cache.load(key_of(spec, torch.float32, place, 30.0)) is None
 
 
 # Where kernels run

@@ -265,6 +265,11 @@ def test_tune_a_problem(command, tmp_path):
     assert row["winner"] == row["entry"]["winner"]
     assert found["declined"] == {}
     assert len(cache.read_table(table)) == 1
+    assert command(*args, "--winners").out
+    (alone,) = cache.read_table(table).values()
+    assert [str(c.config) for c in alone.candidates] == [row["winner"]]
+    said = command(*args[:-2], "--winners", code=2).err
+    assert "--winners says what a table holds: give --table FILE too" in said
     shown = command(*args).out
     assert "edges per atom, by compilation (known)" in shown
     assert "compilation only: nothing was timed" in shown
