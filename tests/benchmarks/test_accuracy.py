@@ -300,13 +300,16 @@ def test_what_is_counted():
     assert cost.scoring(10.0, 5.0, probes=2) == (3 + 3 * 6) * 50
 
 
-COMMITTED = Path(__file__).parents[2] / "benchmarks/results/accuracy/compute.json"
+COMMITTED = sorted((CONFIGS[0].parents[2] / "results" / "accuracy").glob("*.json"))
 
 
-def test_the_committed_result_is_on_its_page():
-    page = (CONFIGS[0].parents[1] / "compute.md").read_text(encoding="utf-8")
-    result = json.loads(COMMITTED.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda p: p.stem)
+def test_the_committed_result_is_on_its_page(path):
+    folder = CONFIGS[0].parents[1]
+    page = (folder / f"{path.stem}.md").read_text(encoding="utf-8")
+    assert f"[{path.stem}.md]" in (folder / "README.md").read_text(encoding="utf-8")
+    result = json.loads(path.read_text(encoding="utf-8"))
     assert write_into(page, published(result)) == page
     assert {r["seed"] for r in result["results"]} == {0, 1, 2}
     assert all(row["seeds"] == 3 for row in rows(result))
-    assert COMMITTED.with_suffix(".svg").is_file()
+    assert path.with_suffix(".svg").is_file()
