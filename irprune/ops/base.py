@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from irprune.polyspec import PolySpec
 
 
+Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
+"""What ``OpDef.needed`` finds: units of each operand, and entries of each axis."""
+
+
 class Trait(str, Enum):
     """The claim an op makes about slicing it; the verifier checks the claim made."""
 
@@ -247,7 +251,7 @@ class OpDef:
         need: BoolMask | None,
         nz: Sequence[BoolMask | None],
         axes: dict[str, BoolMask],
-    ) -> tuple[list[BoolMask | None], dict[str, BoolMask]]:
+    ) -> Needs:
         """Units of the operands, and entries of the axes, that the needed results read."""
         return [need if n is not None else None for n in nz], {}
 

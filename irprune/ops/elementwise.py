@@ -14,12 +14,10 @@ from torch import fx, nn
 from irprune.errors import IrrepsTypeError, UnknownForm, UsageError
 from irprune.functional import sum_rows
 from irprune.irreps import BoolMask, IrrepsType, Layout, Space
-from irprune.ops.base import Cost, Keep, LayoutRole, OpDef, Other, Site, register_op, zeros
+from irprune.ops.base import Cost, Keep, LayoutRole, Needs, OpDef, Other, Site, register_op, zeros
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
-
-Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 
 
 def join_space(site: Site, a: IrrepsType, b: IrrepsType) -> Space:

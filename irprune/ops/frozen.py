@@ -10,12 +10,10 @@ from torch import nn
 
 from irprune.errors import ExactnessError
 from irprune.irreps import BoolMask, IrrepsType
-from irprune.ops.base import Keep, OpDef, Site
+from irprune.ops.base import Keep, Needs, OpDef, Site
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
-
-Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 
 
 class Whole(OpDef):

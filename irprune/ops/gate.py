@@ -29,14 +29,13 @@ from irprune.ops.activations import (
     set_acts,
     value_at_zero,
 )
-from irprune.ops.base import Cost, Keep, LayoutRole, OpDef, Site, register_op
+from irprune.ops.base import Cost, Keep, LayoutRole, Needs, OpDef, Site, register_op
 from irprune.ops.linear import segment_masks, type_of
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
 
 Ids = NDArray[np.int64]
-Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 
 
 def kept_with(

@@ -14,13 +14,11 @@ from torch import fx
 from irprune.errors import ExactnessError, IrrepsTypeError, UnknownForm
 from irprune.functional import mask_head, message_gather, scatter_sum, take_head
 from irprune.irreps import BoolMask, IrrepsType, Layout, Segment, Space
-from irprune.ops.base import Cost, Keep, LayoutRole, OpDef, Other, Site, register_op
+from irprune.ops.base import Cost, Keep, LayoutRole, Needs, OpDef, Other, Site, register_op
 from irprune.ops.structure import Unrelated, shape_entry
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
-
-Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 
 
 def _value(x: Any, site: Site) -> Any:

@@ -13,13 +13,11 @@ from torch import Tensor, nn
 from irprune.errors import ExactnessError, UnknownForm
 from irprune.irreps import BoolMask, IrrepsType
 from irprune.ops import folds
-from irprune.ops.base import Cost, Keep, OpDef, Site, Trait, WeightRows, register_op
+from irprune.ops.base import Cost, Keep, Needs, OpDef, Site, Trait, WeightRows, register_op
 from irprune.ops.constants import in_dtype_of
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
-
-Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 
 
 def type_of(irreps: o3.Irreps, like: IrrepsType) -> IrrepsType:

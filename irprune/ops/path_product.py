@@ -12,14 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from irprune.irreps import BoolMask, IrrepsType, Layout
-from irprune.ops.base import Cost, Keep, OpDef, Site, Trait, WeightRows
+from irprune.ops.base import Cost, Keep, Needs, OpDef, Site, Trait, WeightRows
 from irprune.ops.connection import Path, grids, pair_count, reached, read, weight_mask
 from irprune.ops.elementwise import join_space
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
-
-Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,13 @@ from torch import fx
 from irprune import functional
 from irprune.errors import UnknownForm
 from irprune.irreps import BoolMask, IrrepsType, Space
-from irprune.ops.base import Cost, Keep, LayoutRole, OpDef, Other, Site, register_op
+from irprune.ops.base import Cost, Keep, LayoutRole, Needs, OpDef, Other, Site, register_op
 from irprune.ops.elementwise import all_scalar, anyhow
 from irprune.ops.indexing import Passing, widths_of_users
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
 
-Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 _SUMS = ("sum", "add", "mean")
 
 

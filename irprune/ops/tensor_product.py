@@ -11,7 +11,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from irprune.errors import UnknownForm
-from irprune.irreps import BoolMask, IrrepsType
+from irprune.irreps import IrrepsType
 from irprune.ops import folds
 from irprune.ops.base import Keep, Site, register_op
 from irprune.ops.connection import Path, weight_mask
@@ -22,8 +22,6 @@ from irprune.ops.path_product import PathProduct, Product
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
-
-Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 
 
 def paths_of(m: o3.TensorProduct) -> list[Path]:

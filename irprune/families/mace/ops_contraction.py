@@ -17,13 +17,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from irprune.errors import ExactnessError, IrrepsTypeError
 from irprune.families.mace import contraction, symmetric
 from irprune.irreps import BoolMask, IrrepsType, Layout
-from irprune.ops.base import Cost, Keep, OpDef, Site, Trait, register_op
+from irprune.ops.base import Cost, Keep, Needs, OpDef, Site, Trait, register_op
 from irprune.polyspec import PolySpec
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
-
-Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,12 @@ from irprune.errors import IrrepsTypeError
 from irprune.families.mace.library import import_mace
 from irprune.irreps import BoolMask, IrrepsType
 from irprune.ops.activations import function_named, name_of, value_at_zero
-from irprune.ops.base import Cost, Keep, Site, register_op
+from irprune.ops.base import Cost, Keep, Needs, Site, register_op
 from irprune.ops.frozen import Whole
 from irprune.ops.gate import GateLike, GateMap
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
-
-Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 
 
 @register_op

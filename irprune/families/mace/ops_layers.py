@@ -17,12 +17,10 @@ from torch import Tensor, nn
 from irprune.errors import IrrepsTypeError
 from irprune.families.mace.functional import ones_column, pair_item
 from irprune.families.mace.library import import_mace
-from irprune.irreps import BoolMask, IrrepsType, Layout, Segment, Space
+from irprune.irreps import IrrepsType, Layout, Segment, Space
 from irprune.ops.base import Cost, Keep, OpDef, Other, Site, register_op
 from irprune.ops.frozen import Frozen
 from irprune.ops.structure import Constant
-
-Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 
 
 @register_op

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from irprune.errors import ExactnessError, IrrepsTypeError, UnknownForm
 from irprune.irreps import BoolMask, IrrepsType, Layout
-from irprune.ops.base import Cost, Keep, OpDef, Other, Site, Trait, register_op
+from irprune.ops.base import Cost, Keep, Needs, OpDef, Other, Site, Trait, register_op
 from irprune.ops.constants import in_dtype_of
 from irprune.ops.cueq import modules
 from irprune.ops.linear import pick
@@ -20,8 +20,6 @@ from irprune.ops.path_product import segments_of
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
-
-Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 
 
 @dataclass(frozen=True)

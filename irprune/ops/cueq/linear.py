@@ -14,7 +14,7 @@ from torch import nn
 from irprune.errors import ExactnessError, UnknownForm
 from irprune.irreps import BoolMask, IrrepsType, Layout
 from irprune.ops import folds
-from irprune.ops.base import Cost, Keep, OpDef, Site, Trait, WeightRows, register_op
+from irprune.ops.base import Cost, Keep, Needs, OpDef, Site, Trait, WeightRows, register_op
 from irprune.ops.constants import in_dtype_of
 from irprune.ops.cueq import modules
 from irprune.ops.linear import pick
@@ -22,8 +22,6 @@ from irprune.ops.path_product import joined, kept_type, segments_of
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
-
-Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]
 
 
 @dataclass(frozen=True)
