@@ -81,7 +81,7 @@ def prepared(unscripted: None, tmp_path_factory: pytest.TempPathFactory) -> dict
         Atoms("NaCl", [[0, 0, 0], [2.7, 0.1 * i, 0]], cell=[5.4, 4.1, 4.1], pbc=True)
         for i in range(4)
     ]
-    for name in ("train", "test", "mine", "labelled"):
+    for name in ("train", "test", "mine", "structures"):
         write(folder / f"{name}.extxyz", frames)
     for atoms in frames:
         atoms.calc = SinglePointCalculator(
