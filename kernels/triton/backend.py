@@ -45,7 +45,7 @@ class Triton(Backend):
             return Decline(self.name, f"has no kernels for a {type(spec).__name__}", meant=False)
         if dtype not in DTYPES:
             return Decline(self.name, f"float64, float32, float16 and bfloat16 only, got {dtype}")
-        missing = missing_triton()
+        missing = missing_triton() or (broken_interpreter() if device.type == "cpu" else None)
         return None if missing is None else Decline(self.name, missing, loud=True)
 
     def kernel(self, spec: Spec) -> Kernel:
@@ -108,7 +108,23 @@ def missing_triton() -> str | None:
     from importlib.metadata import version
 
     found = version("triton")
-    numbers = tuple(int(part) for part in found.split(".")[:2])
-    if not (3, 6) <= numbers < (3, 10):
+    if not (3, 6) <= _numbers(found) < (3, 10):
         return f"works with triton 3.6 to 3.9, found {found}"
     return None
+
+
+@functools.cache
+def broken_interpreter() -> str | None:
+    """Why the interpreter cannot run the kernels, or None: that of triton 3.6 loops over bounds from
+    memory by a conversion that numpy 2.4 has taken away.
+    """
+    from importlib.metadata import version
+
+    triton, numpy = version("triton"), version("numpy")
+    if _numbers(triton) < (3, 7) and _numbers(numpy) >= (2, 4):
+        return f"the interpreter of triton {triton} needs numpy before 2.4, found {numpy}"
+    return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])

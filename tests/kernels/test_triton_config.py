@@ -129,3 +129,23 @@ def test_an_unknown_triton_is_declined(monkeypatch):
         module.missing_triton.cache_clear()
     assert refusal is not None
     assert "works with triton 3.6 to 3.9, found 3.10.1" in str(refusal)
+
+
+def test_an_interpreter_that_cannot_loop_is_declined(monkeypatch):
+    found = {"triton": "3.6.0", "numpy": "2.4.0"}
+    monkeypatch.setattr("importlib.metadata.version", found.__getitem__)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    given = scalars(), torch.device("cpu"), torch.float32
+    refusals = []
+    for numpy in ("2.4.0", "2.3.5"):
+        found["numpy"] = numpy
+        module.missing_triton.cache_clear()
+        module.broken_interpreter.cache_clear()
+        refusals.append(Triton().supports(*given))
+    module.missing_triton.cache_clear()
+    module.broken_interpreter.cache_clear()
+    assert str(refusals[0]) == (
+        "triton: the interpreter of triton 3.6.0 needs numpy before 2.4, found 2.4.0"
+    )
+    assert refusals[0].loud
+    assert refusals[1] is None
