@@ -14,7 +14,7 @@ from irprune.errors import UnknownForm
 from irprune.irreps import BoolMask, IrrepsType, Space
 from irprune.ops.base import Cost, Keep, LayoutRole, Needs, OpDef, Other, Site, register_op
 from irprune.ops.elementwise import all_scalar, anyhow
-from irprune.ops.indexing import Passing, widths_of_users
+from irprune.ops.passing import Passing
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
@@ -43,6 +43,62 @@ def only_scalars(site: Site, t: IrrepsType, reduce: Any) -> None:
         f"{site.where} reduces {t} by {reduce!r}; known are sum and mean, and max and min of"
         " scalars (l = 0)"
     )
+
+
+@register_op
+class ScatterSum(Passing):
+    """Rows of edges summed into nodes (or of nodes into graphs)."""
+
+    name = "scatter-sum"
+    targets = (functional.scatter_sum,)
+
+    def infer(self, site: Site) -> Any:
+        t = site.irreps(0)
+        sizes = [s for s in site.types[1:] if isinstance(s, Other) and s.kind == "const" and s.rows]
+        if sizes:
+            return t.in_space(Space(sizes[0].rows))
+        return t.in_space(Space.NODE if t.space is Space.EDGE else Space.GRAPH)
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        return LayoutRole.ANY
+
+    def cost(self, site: Site, keep: Keep) -> Cost:
+        return Cost()
+
+
+@register_op
+class MessageGather(Passing):
+    """Messages summed into as many rows as the node features have (operand 0 gives the count)."""
+
+    name = "message-gather"
+    targets = (functional.message_gather,)
+
+    def infer(self, site: Site) -> Any:
+        return site.irreps(2).in_space(site.irreps(0).space)
+
+    def layout_role(self, site: Site) -> LayoutRole:
+        return LayoutRole.ANY
+
+    def takes_components(self, site: Site) -> tuple[int, ...]:
+        return (2,)
+
+    def couple(self, site: Site, c: Coupler) -> None:
+        c.same(c.operand(2), c.out)
+
+    def nonzero(
+        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
+    ) -> BoolMask | None:
+        return nz[2]
+
+    def needed(
+        self,
+        site: Site,
+        need: BoolMask | None,
+        nz: Sequence[BoolMask | None],
+        axes: dict[str, BoolMask],
+    ) -> Needs:
+        assert nz[0] is not None
+        return [np.zeros_like(nz[0]), None, need], {}
 
 
 @register_op
@@ -95,49 +151,6 @@ class ScatterSoftmax(OpDef):
 
     def cost(self, site: Site, keep: Keep) -> Cost:
         return Cost(flops=5.0 * float(keep.result.sum()))
-
-
-@register_op
-class WideIndex(OpDef):
-    """An index as wide as the rows that it sends: ``index[:, None].expand_as(src)``."""
-
-    name = "index-wide"
-    holds_width = True
-    targets = ("method:expand", "method:expand_as", "method:repeat")
-
-    def infer(self, site: Site) -> Any:
-        t = site.types[0]
-        if isinstance(t, Other) and t.kind == "index-column":
-            return Other("index-wide", rows=t.rows)
-        raise UnknownForm(
-            f"{site.where} repeats {site.operands[0].name}: {t}; known is an index with one column"
-        )
-
-    def couple(self, site: Site, c: Coupler) -> None:
-        return None
-
-    def nonzero(
-        self, site: Site, nz: Sequence[BoolMask | None], axes: dict[str, BoolMask]
-    ) -> BoolMask | None:
-        return None
-
-    def slice_call(
-        self, site: Site, keep: Keep, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return with_width(site, args), kwargs
-
-    def cost(self, site: Site, keep: Keep) -> Cost:
-        return Cost()
-
-
-def with_width(site: Site, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arguments with a constant width replaced by that of the sliced result that reads it."""
-    sizes = widths_of_users(site)
-    if len(args) == 2 and isinstance(args[1], (tuple, list)) and isinstance(args[1][-1], int):
-        return (args[0], (*args[1][:-1], sizes.pop())) if sizes and args[1][-1] > 0 else args
-    if len(args) > 2 and isinstance(args[-1], int) and args[-1] > 0 and sizes:
-        return (*args[:-1], sizes.pop())
-    return args
 
 
 @register_op
