@@ -26,7 +26,7 @@ from irprune.infer import infer_site, infer_sites
 from irprune.irreps import IrrepsType, Layout
 from irprune.layers.scale import ComponentScale, ComponentShift
 from irprune.ops.base import UNKNOWN, Other, Site
-from irprune.ops.elementwise import is_single
+from irprune.ops.operands import is_single
 from irprune.ops.scale import one_per_unit
 
 Form = dict[fx.Node | None, Tensor]

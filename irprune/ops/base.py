@@ -417,7 +417,12 @@ def load_builtin_ops() -> None:
     """Imports the modules of this package, which register their ops."""
     for name in (
         "structure",
-        "elementwise",
+        "addition",
+        "multiplication",
+        "scalar_functions",
+        "copies",
+        "masks",
+        "lengths",
         "indexing",
         "shaping",
         "concatenation",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from irprune.irreps import BoolMask, IrrepsType, Layout
 from irprune.ops.base import Cost, Keep, Needs, OpDef, Site, Trait, WeightRows
 from irprune.ops.connection import Path, grids, pair_count, reached, read, weight_mask
-from irprune.ops.elementwise import join_space
+from irprune.ops.operands import join_space
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler

@@ -13,7 +13,7 @@ from irprune import functional
 from irprune.errors import UnknownForm
 from irprune.irreps import BoolMask, IrrepsType, Space
 from irprune.ops.base import Cost, Keep, LayoutRole, Needs, OpDef, Other, Site, register_op
-from irprune.ops.elementwise import all_scalar, anyhow
+from irprune.ops.operands import all_scalar, anyhow
 from irprune.ops.passing import Passing
 
 if TYPE_CHECKING:

@@ -129,24 +129,6 @@ class IntegerArithmetic(Unrelated):
 
 
 @register_op
-class Compare(Unrelated):
-    """``a < b`` and its kin: a boolean mask."""
-
-    name = "compare"
-    targets = (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne)
-
-    def infer(self, site: Site) -> Any:
-        return Other("mask", value=site.types[0])
-
-    def couple(self, site: Site, c: Coupler) -> None:
-        for i in range(len(site.operands)):
-            c.fixed(c.operand(i), "compared with a threshold")
-
-    def takes_components(self, site: Site) -> tuple[int, ...]:
-        return tuple(range(len(site.operands)))
-
-
-@register_op
 class FirstElement(Unrelated):
     """An element index of zeros, one per row."""
 
