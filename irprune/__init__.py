@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from irprune.memory import keep_memory
     from irprune.ops.base import OpDef, register_op
     from irprune.passmanager import Pass, Pipeline, register_pass
-    from irprune.tracing import trace
+    from irprune.tracing.trace import trace
 
 __version__ = "0.1.0"
 
@@ -30,7 +30,7 @@ _WHERE = {
     "calculator": "irprune.api",
     "diff": "irprune.difference",
     "keep_memory": "irprune.memory",
-    "trace": "irprune.tracing",
+    "trace": "irprune.tracing.trace",
     "EquivariantGraph": "irprune.graph",
     "IrrepsType": "irprune.irreps",
     "OpDef": "irprune.ops.base",

@@ -26,12 +26,12 @@ from irprune.passmanager import (
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from irprune.checks import Check
     from irprune.debugging.observers import Observer
     from irprune.evaluate.calculator import IrpruneCalculator
     from irprune.evaluate.metrics import Metrics
     from irprune.evaluate.potential import Potential
     from irprune.graph import EquivariantGraph
+    from irprune.verification.checks import Check
 
 TARGETS = ("auto", "native:mace", "native:sevennet", "surgery", "graph")
 CRITERIA = (
@@ -416,7 +416,7 @@ def verify_step(
     graph: EquivariantGraph, data: Sequence[Atoms] | None = None, seed: int = 0
 ) -> list[Check]:
     """What ``verify_each`` runs after a pass: types, masked = sliced, and three quick rungs."""
-    from irprune.ladder import verify_graph
+    from irprune.verification.ladder import verify_graph
 
     frames = list(data[:2]) if data else None
     if frames is None and graph.atomistic is not None:

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from irprune.edges import unpack
 from irprune.errors import UsageError
-from irprune.linearspec import LinearSpec
-from irprune.pathspec import PathSpec
-from irprune.polyspec import PolySpec
-from irprune.tablespec import TableSpec
+from irprune.specs.linear import LinearSpec
+from irprune.specs.path import PathSpec
+from irprune.specs.poly import PolySpec
+from irprune.specs.table import TableSpec
 
 GROUP = "irprune.kernels"
 Spec = PathSpec | PolySpec | TableSpec | LinearSpec

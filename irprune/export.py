@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from irprune.checks import Check
 from irprune.errors import CheckFailed, ModelFileError, UsageError
 from irprune.files import atomic_path
 from irprune.targets import resolve
+from irprune.verification.checks import Check
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -144,8 +144,8 @@ def reload_network(graph: EquivariantGraph, path: Path) -> list[Check]:
     """A traced network has no atoms: its file is compared on random inputs."""
     import torch
 
-    from irprune.checks import make_check
-    from irprune.tolerances import tolerance
+    from irprune.verification.checks import make_check
+    from irprune.verification.tolerances import tolerance
 
     dtype = next((p.dtype for p in graph.gm.parameters() if p.is_floating_point()), torch.float64)
     inputs = graph.example(seed=3, dtype=dtype)

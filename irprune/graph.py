@@ -21,7 +21,7 @@ from irprune.ops.base import Site
 
 if TYPE_CHECKING:
     from irprune.atomistic import Atomistic
-    from irprune.compiled import CompileOptions
+    from irprune.compiling.compiled import CompileOptions
     from irprune.kernelplan import KernelPlan
     from irprune.scores import Scores
 
@@ -150,7 +150,7 @@ class EquivariantGraph:
 
     def runnable(self, dtype: torch.dtype | None = None) -> nn.Module:
         """As ``module``, compiled where ``compiled`` says so (at the first call)."""
-        from irprune.compiled import module_of
+        from irprune.compiling.compiled import module_of
 
         return module_of(self.module(dtype), self.compiled)
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import fx, nn
 
 from irprune.atomistic import Atomistic
-from irprune.compiled import CompileOptions
+from irprune.compiling.compiled import CompileOptions
 from irprune.errors import ModelFileError, UsageError
 from irprune.files import atomic_path
 from irprune.graph import EquivariantGraph

@@ -12,7 +12,7 @@ from torch import fx
 from irprune.errors import IrrepsTypeError, UnknownForm, UsageError
 from irprune.irreps import IrrepsType, Layout, Space
 from irprune.ops.base import BEHIND, UNKNOWN, Other, Site, op_of_node
-from irprune.tablespec import any_distance
+from irprune.specs.table import any_distance
 
 
 def operands_of(node: fx.Node) -> tuple[fx.Node, ...]:

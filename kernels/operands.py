@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from irprune.errors import UsageError
-from irprune.pathspec import PathSpec
+from irprune.specs.path import PathSpec
 
 
 def expect(where: str, like: Tensor, **given: tuple[Tensor, tuple[int, ...]]) -> None:

@@ -35,8 +35,8 @@ class Compile(Pass):
             LegalityError: an operation that cannot be compiled; names the node.
             CompileError: torch.compile failed.
         """
-        from irprune.compiled import CompileOptions
-        from irprune.compiledrung import first_run
+        from irprune.compiling.compiled import CompileOptions
+        from irprune.compiling.rung import first_run
 
         made = graph.replace(compiled=CompileOptions(self.backend))
         context.results[self.name] = first_run(made, context.seed)

@@ -106,8 +106,8 @@ class TabulateRadial(Pass):
         from irprune.errors import LegalityError
         from irprune.layers.table import RadialTable
         from irprune.radial import Function
+        from irprune.specs.table import TableSpec
         from irprune.splines.build import splines
-        from irprune.tablespec import TableSpec
 
         assert graph.atomistic is not None
         function = Function(graph, graph.sites[name].node, value)

@@ -33,7 +33,7 @@ class Verify(Pass):
         Raises:
             CheckFailed: names the checks, their values and tolerances.
         """
-        from irprune.ladder import verify_graph
+        from irprune.verification.ladder import verify_graph
 
         frames = list(context.frames or ())[: self.structures] or None
         checks = verify_graph(graph, frames, seed=context.seed, structures=self.structures)

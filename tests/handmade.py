@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import irprune
 from irprune.graph import EquivariantGraph
-from irprune.ladder import compare_on_examples
 from irprune.ops.base import OpDef, Site, load_builtin_ops, op_of_node
 from irprune.slicing import slice_graph
+from irprune.verification.ladder import compare_on_examples
 
 
 class Net(nn.Module):

@@ -9,8 +9,8 @@ from e3nn import nn as enn
 from e3nn import o3
 
 from irprune.dead import dead_classes, eliminate_dead, liveness
-from irprune.ladder import compare_on_examples
 from irprune.slicing import masked_and_sliced, slice_graph
+from irprune.verification.ladder import compare_on_examples
 from tests.handmade import axis, error, trace, without
 
 pytestmark = pytest.mark.usefixtures("unscripted")

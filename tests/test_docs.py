@@ -17,10 +17,11 @@ from typing import Any
 import click
 import pytest
 
-from irprune import errors, tolerances
+from irprune import errors
 from irprune.cli import main as cli
 from irprune.options import describe, format_value, options_of
 from irprune.pipeline import Pipeline
+from irprune.verification import tolerances
 from tests.pages import SESSIONS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -154,7 +155,7 @@ def test_the_tolerances_are_those_of_the_code() -> None:
 
 
 def test_the_ladder_names_every_check() -> None:
-    from irprune.verify import RUNGS
+    from irprune.verification.physical import RUNGS
 
     named = {code(r[0]) for r in rows(section("exactness.md", "The ladder"))[1:]}
     assert named == {"types", "masked-sliced", "claim", "compiled", "agreement", "reload", *RUNGS}

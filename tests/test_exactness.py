@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import irprune
 from irprune.dead import eliminate_dead
-from irprune.ladder import compare_on_examples
 from irprune.slicing import masked_and_sliced, slice_graph
+from irprune.verification.ladder import compare_on_examples
 from tests import networks
 
 pytestmark = pytest.mark.usefixtures("unscripted")

@@ -20,7 +20,7 @@ FAMILY_PACKAGES = frozenset({"mace", "sevenn", "fairchem"})
 TORCH_FREE = (
     "api.py",
     "atomistic.py",
-    "checks.py",
+    "verification/checks.py",
     "errors.py",
     "files.py",
     "irreps.py",
@@ -28,7 +28,7 @@ TORCH_FREE = (
     "passbase.py",
     "passmanager.py",
     "pipeline.py",
-    "tolerances.py",
+    "verification/tolerances.py",
     "versions.py",
 )
 HEAVY = frozenset({"torch", "e3nn", "mace", "sevenn"})

@@ -19,7 +19,7 @@ from irprune import api, edges, functional
 from irprune.evaluate.potential import Potential
 from irprune.kernelplan import kernel_nodes
 from irprune.layers.table import RadialTable
-from irprune.tablespec import TableSpec
+from irprune.specs.table import TableSpec
 from tests.families import sevennet_models
 from tests.families.mace_models import without_torchscript  # noqa: F401
 from tests.families.test_exact_members import built_mace, rattled
@@ -66,7 +66,7 @@ def on_gpu(monkeypatch):
     asked = [sys.modules[n] for n in names if n in sys.modules]
     asked = [m for m in asked if hasattr(m, "would_wait") and m.__name__ != "irprune.waiting"]
     assert {m.__name__ for m in asked} >= {
-        "irprune.edges", "irprune.layers.elements", "irprune.layers.by_element", "irprune.tablespec"
+        "irprune.edges", "irprune.layers.elements", "irprune.layers.by_element", "irprune.specs.table"
     }  # fmt: skip
     for module in asked:
         monkeypatch.setattr(module, "would_wait", lambda t: True)

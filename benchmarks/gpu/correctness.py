@@ -12,7 +12,7 @@ from irprune.backends import convolve, kernel_for
 from irprune.edges import pack
 from irprune.kernels.triton import launch
 from irprune.kernels.triton.config import Config, pin
-from irprune.pathspec import PathSpec
+from irprune.specs.path import PathSpec
 
 PARTS = ("value", "by x", "by y", "by w", "second by g", "second by x", "second by y",
          "second by w")  # fmt: skip

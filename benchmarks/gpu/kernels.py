@@ -16,8 +16,8 @@ from irprune.backends import convolve, kernel_for
 from irprune.edges import unpack
 from irprune.kernels.triton.config import Config, configs, default, pin
 from irprune.kernels.tuner.stage2 import Problem, problem, with_gradients
-from irprune.pathspec import PathSpec
 from irprune.profile.kernels import serving
+from irprune.specs.path import PathSpec
 
 Kernel = Callable[..., Tensor]
 MODES = ("forward", "backward", "double backward")

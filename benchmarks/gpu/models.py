@@ -74,8 +74,8 @@ def bound(graph: Any, backend: str) -> tuple[Any, int]:
     """
     from irprune.evaluate.potential import Potential
     from irprune.kernelplan import kernel_nodes
-    from irprune.pathspec import PathSpec
-    from irprune.polyspec import PolySpec
+    from irprune.specs.path import PathSpec
+    from irprune.specs.poly import PolySpec
 
     gm, served = copy.deepcopy(graph.gm), 0
     for _, module in kernel_nodes(gm):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from irprune.kernelproblems import SHAPES as SHAPES_OF_MODELS
-from irprune.kernelproblems import Shape, product
-from irprune.kernelproblems import spec_of as convolution
-from irprune.pathspec import PathSpec
+from irprune.specs.path import PathSpec
+from irprune.specs.problems import SHAPES as SHAPES_OF_MODELS
+from irprune.specs.problems import Shape, product
+from irprune.specs.problems import spec_of as convolution
 
 ALIGNED = 32
 """What other kernels want channel counts to be a multiple of."""

@@ -80,7 +80,7 @@ def prepare(model: Model, folder: Path) -> None:
         return
     import irprune
     from irprune.api import optimize_pipeline
-    from irprune.compiled import CompileOptions
+    from irprune.compiling.compiled import CompileOptions
     from irprune.export import export
 
     folder.mkdir(parents=True, exist_ok=True)

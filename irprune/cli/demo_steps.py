@@ -81,8 +81,8 @@ def run_demo(session: Session, plan: Plan, stage: Stage) -> Outcome:
     from irprune.debugging.changes import ChangeLog
     from irprune.evaluate.metrics import compare_potentials
     from irprune.export import export
-    from irprune.ladder import claim_rung, masked_sliced_rung, types_rung
-    from irprune.verify import run_ladder
+    from irprune.verification.ladder import claim_rung, masked_sliced_rung, types_rung
+    from irprune.verification.physical import run_ladder
 
     with stage(f"load and trace {plan.model}"):
         original = session.load(plan.model)

@@ -43,7 +43,7 @@ def command(
     With --reference also those of MODEL2, and of MODEL with MODEL2's predictions as reference. If
     FILE has no labels, only the latter.
     """
-    from irprune.compiled import counts_of
+    from irprune.compiling.compiled import counts_of
     from irprune.data.frames import LABELS, labels_of
     from irprune.evaluate.metrics import compare_potentials, evaluate_frames
 

@@ -37,7 +37,7 @@ def named_specs(
             node that a kernel could serve.
     """
     from irprune.cost import DEFAULT_EDGES_PER_ATOM
-    from irprune.kernelproblems import problem_named
+    from irprune.specs.problems import problem_named
 
     if model is None and not problems:
         raise UsageError("name a MODEL, or a kernel with --problem")

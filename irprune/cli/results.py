@@ -40,7 +40,7 @@ def compiled_json(graph: Any, counts: Mapping[str, Any] | None) -> dict[str, Any
 def print_compiled(session: Session, found: Mapping[str, Any] | None) -> None:
     """``compiled: 1 graph, 0 recompilations (inductor)``, where a graph is compiled."""
     if found is not None:
-        from irprune.compiledrung import summary
+        from irprune.compiling.rung import summary
 
         counts = summary(found) if "graphs" in found else "at the first call"
         session.console.print(f"compiled: {counts} ({found['backend']})", markup=False)

@@ -15,8 +15,8 @@ from irprune.errors import UsageError
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from irprune.checks import Check
     from irprune.passmanager import Progress
+    from irprune.verification.checks import Check
 
 
 @click.command("verify")
@@ -44,8 +44,8 @@ def command(
 ) -> int:
     """Check MODEL: types, symmetries, forces, stress, energy conservation, reload."""
     from irprune import api
-    from irprune.ladder import claim_rung, masked_sliced_rung, network_rung, types_rung
     from irprune.passmanager import Pipeline
+    from irprune.verification.ladder import claim_rung, masked_sliced_rung, network_rung, types_rung
 
     existing_file(data, "the data file")
     steps = None if pipeline_text is None else Pipeline.of(pipeline_text)
@@ -106,11 +106,11 @@ def _on_atoms(
 ) -> list[Check]:
     """The checks of a potential: the compiled function, and the physical rungs."""
     from irprune import api
-    from irprune.verify import run_ladder
+    from irprune.verification.physical import run_ladder
 
     checks: list[Check] = []
     if graph.compiled is not None:
-        from irprune.compiledrung import compiled_rung
+        from irprune.compiling.rung import compiled_rung
 
         progress("compiled", 0, None)
         checks.append(compiled_rung(graph, frames))

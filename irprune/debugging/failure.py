@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from irprune.checks import Check
 from irprune.passbase import Pass
 from irprune.passmanager import PassContext, recorded
+from irprune.verification.checks import Check
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -86,7 +86,7 @@ class Trial:
     def check(self, graph: EquivariantGraph, expected: Failure | None = None) -> Failure | None:
         """The checks that fail on a graph; None where none does."""
         from irprune.api import generated_frames
-        from irprune.ladder import verify_graph
+        from irprune.verification.ladder import verify_graph
 
         # an error has no names, so the quick checks are all that is made then
         steps = () if expected is not None and QUICK.issuperset(expected.names) else RUNGS

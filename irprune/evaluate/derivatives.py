@@ -11,11 +11,11 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
-from irprune.checks import Check, make_check, worse
 from irprune.errors import DataError
 from irprune.evaluate.differences import ENERGY_FLOOR, FORCE_FLOOR, forces_of, need_frames
 from irprune.evaluate.potential import Potential
-from irprune.tolerances import tolerance
+from irprune.verification.checks import Check, make_check, worse
+from irprune.verification.tolerances import tolerance
 
 Floats = NDArray[np.float64]
 POSITION_STEP = 5e-4

@@ -10,12 +10,12 @@ from ase import Atoms, units
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from ase.md.verlet import VelocityVerlet
 
-from irprune.checks import Check, make_check, worse
 from irprune.errors import DataError
 from irprune.evaluate.calculator import IrpruneCalculator
 from irprune.evaluate.differences import dtype_name, forces_of, need_frames
 from irprune.evaluate.potential import Potential
-from irprune.tolerances import tolerance
+from irprune.verification.checks import Check, make_check, worse
+from irprune.verification.tolerances import tolerance
 
 
 def nve(

@@ -9,7 +9,6 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
-from irprune.checks import Check, make_check, worse
 from irprune.evaluate.differences import (
     detail_of,
     differences,
@@ -18,7 +17,8 @@ from irprune.evaluate.differences import (
     need_frames,
 )
 from irprune.evaluate.potential import Potential, Prediction
-from irprune.tolerances import tolerance
+from irprune.verification.checks import Check, make_check, worse
+from irprune.verification.tolerances import tolerance
 
 Floats = NDArray[np.float64]
 Image = tuple[Atoms, Floats, NDArray[np.int64]]

@@ -11,7 +11,7 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from irprune.atomistic import Atomistic
-from irprune.compiled import Compiled
+from irprune.compiling.compiled import Compiled
 from irprune.data.batch import Batch, collate
 from irprune.errors import UsageError
 

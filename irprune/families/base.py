@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import nn
 
-from irprune.capture import Replacement
+from irprune.tracing.capture import Replacement
 
 if TYPE_CHECKING:
     from irprune.atomistic import Atomistic

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from irprune.capture import capture
 from irprune.families import register_ops
 from irprune.families.base import Family, Loaded
 from irprune.graph import EquivariantGraph, Source
 from irprune.irreps import IrrepsType, Space
 from irprune.ops.base import Other
+from irprune.tracing.capture import capture
 
 if TYPE_CHECKING:
     from irprune.atomistic import Atomistic

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from irprune.linearspec import mix
+from irprune.specs.linear import mix
 from irprune.waiting import would_wait
 
 GATHERED = 1 << 25

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from irprune.backends import kernel_for
-from irprune.pathspec import PathSpec
+from irprune.specs.path import PathSpec
 
 
 class Convolution(nn.Module):

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from irprune.backends import kernel_for
 from irprune.irreps import Layout
 from irprune.layers.convolution import together
-from irprune.layout import layout_text
-from irprune.linearspec import LinearSpec
 from irprune.ops.activations import function_named
+from irprune.specs.layout import layout_text
+from irprune.specs.linear import LinearSpec
 
 
 class BlockLinear(nn.Module):

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from irprune.irreps import IrrepsType, Layout, flat_layout
 from irprune.layers.by_element import mix_by_element
 from irprune.layers.convolution import species_rows
-from irprune.layout import layout_text
-from irprune.linearspec import mix
+from irprune.specs.layout import layout_text
+from irprune.specs.linear import mix
 from irprune.waiting import would_wait
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from irprune.errors import UsageError
 from irprune.irreps import IrrepsType, Layout, flat_layout
-from irprune.layout import layout_text
+from irprune.specs.layout import layout_text
 
 Parts = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 

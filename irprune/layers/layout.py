@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from irprune.irreps import IrrepsType, Layout, flat_layout
-from irprune.layout import to_ir_mul, to_mul_ir
+from irprune.specs.layout import to_ir_mul, to_mul_ir
 
 
 class ChangeLayout(nn.Module):

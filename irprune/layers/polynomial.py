@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from irprune.backends import kernel_for
 from irprune.layers.convolution import together
-from irprune.polyspec import PolySpec
+from irprune.specs.poly import PolySpec
 
 
 class ElementPolynomial(nn.Module):

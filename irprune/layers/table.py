@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from irprune.backends import kernel_for
-from irprune.tablespec import TableSpec
+from irprune.specs.table import TableSpec
 
 
 class RadialTable(nn.Module):

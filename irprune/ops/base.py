@@ -17,7 +17,7 @@ from irprune.irreps import BoolMask, IrrepsType, Layout, Space
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler
-    from irprune.polyspec import PolySpec
+    from irprune.specs.poly import PolySpec
 
 
 Needs = tuple[list[BoolMask | None], dict[str, BoolMask]]

@@ -13,7 +13,7 @@ from irprune.layers.convolution import Convolution
 from irprune.ops.base import Cost, Keep, LayoutRole, Other, Site, kernel_role, register_op
 from irprune.ops.frozen import Frozen
 from irprune.ops.structure import Unrelated
-from irprune.pathspec import PathSpec
+from irprune.specs.path import PathSpec
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler

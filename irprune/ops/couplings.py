@@ -11,7 +11,7 @@ from e3nn import o3
 from irprune.errors import LegalityError
 from irprune.irreps import Segment
 from irprune.ops.tensor_product import paths_of
-from irprune.pathspec import Coupling, PathSpec, SpecPath
+from irprune.specs.path import Coupling, PathSpec, SpecPath
 
 
 def path_spec(m: o3.TensorProduct) -> PathSpec:

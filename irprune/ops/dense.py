@@ -9,9 +9,9 @@ from torch import nn
 from irprune.errors import UsageError
 from irprune.irreps import IrrepsType, Layout
 from irprune.layers.dense import BlockLinear, DenseNet
-from irprune.linearspec import LinearSpec
 from irprune.ops.base import Cost, Keep, LayoutRole, Site, register_op
 from irprune.ops.frozen import Frozen
+from irprune.specs.linear import LinearSpec
 
 
 @register_op

@@ -9,9 +9,9 @@ from torch import nn
 
 from irprune.irreps import IrrepsType, Layout, Space
 from irprune.layers.elements import ElementLinear, ElementTable
-from irprune.layout import layout_json, layout_of, to_ir_mul, to_mul_ir
 from irprune.ops.base import Cost, Keep, LayoutRole, Other, Site, kernel_role, register_op
 from irprune.ops.frozen import Frozen
+from irprune.specs.layout import layout_json, layout_of, to_ir_mul, to_mul_ir
 
 
 @register_op

@@ -11,11 +11,11 @@ from torch import nn
 from irprune.irreps import IrrepsType, Layout, flat_layout
 from irprune.layers.gate import PlainGate
 from irprune.layers.layout import ChangeLayout
-from irprune.layout import layout_json, layout_of, to_ir_mul, to_mul_ir
 from irprune.ops.activations import function_named, set_acts
 from irprune.ops.base import Cost, Keep, LayoutRole, Site, register_op
 from irprune.ops.frozen import Frozen
 from irprune.ops.gate import build_acts, describe_acts
+from irprune.specs.layout import layout_json, layout_of, to_ir_mul, to_mul_ir
 
 
 @register_op

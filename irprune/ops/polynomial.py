@@ -10,7 +10,7 @@ from irprune.irreps import IrrepsType, Layout
 from irprune.layers.polynomial import ElementPolynomial
 from irprune.ops.base import Cost, Keep, LayoutRole, Site, kernel_role, register_op
 from irprune.ops.frozen import Frozen
-from irprune.polyspec import PolySpec
+from irprune.specs.poly import PolySpec
 
 
 @register_op

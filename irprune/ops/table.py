@@ -11,7 +11,7 @@ from irprune.irreps import IrrepsType
 from irprune.layers.table import RadialTable
 from irprune.ops.base import Cost, Keep, Other, Site, register_op
 from irprune.ops.frozen import Frozen
-from irprune.tablespec import TableSpec
+from irprune.specs.table import TableSpec
 
 
 @register_op

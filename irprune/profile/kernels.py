@@ -14,11 +14,11 @@ from torch import Tensor
 from irprune.backends import Reference, Spec, backend_named, order, refusals
 from irprune.edges import pack
 from irprune.errors import UsageError
-from irprune.linearspec import LinearSpec
-from irprune.pathspec import PathSpec
-from irprune.polyspec import PolySpec
 from irprune.profile.compare import in_turn
-from irprune.tablespec import TableSpec
+from irprune.specs.linear import LinearSpec
+from irprune.specs.path import PathSpec
+from irprune.specs.poly import PolySpec
+from irprune.specs.table import TableSpec
 
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-4}
 """Largest difference of a value or gradient from the reference in float64, of the largest of it."""

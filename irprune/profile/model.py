@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from ase import Atoms
 
-from irprune.compiled import counts_of
+from irprune.compiling.compiled import counts_of
 from irprune.errors import UsageError
 from irprune.evaluate.potential import Potential
 from irprune.latency import estimate

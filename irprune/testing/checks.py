@@ -13,10 +13,10 @@ from e3nn import o3
 from torch import Tensor
 
 from irprune.irreps import BoolMask, IrrepsType
-from irprune.ladder import compare_on_examples
 from irprune.ops.base import Keep, Trait, op_named
 from irprune.slicing import masked_and_sliced, slice_graph
 from irprune.testing.subject import NODE, PATH, Subject
+from irprune.verification.ladder import compare_on_examples
 
 Check = Callable[[Subject], float]
 

@@ -12,10 +12,10 @@ from irprune.backends import Backend, Decline, Kernel, Spec, remember
 from irprune.irreps import Layout
 from irprune.kernels.cpu.compiler import CompilerError, find_compiler, library
 from irprune.kernels.operands import refuse_tangents
-from irprune.linearspec import LinearSpec
-from irprune.pathspec import PathSpec
-from irprune.polyspec import PolySpec
-from irprune.tablespec import TableSpec
+from irprune.specs.linear import LinearSpec
+from irprune.specs.path import PathSpec
+from irprune.specs.poly import PolySpec
+from irprune.specs.table import TableSpec
 
 
 class Cpu(Backend):

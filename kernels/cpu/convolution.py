@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from irprune.irreps import Segment
 from irprune.kernels.cpu.source import number, prelude, transposition
-from irprune.pathspec import PathSpec, SpecPath
+from irprune.specs.path import PathSpec, SpecPath
 
 Form = tuple[tuple[int, float], ...]
 """Σ value · y[index], the coupling of one pair (m1, m3) with the harmonics."""

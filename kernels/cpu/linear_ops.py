@@ -20,7 +20,7 @@ from irprune.kernels.cpu import linear as code
 from irprune.kernels.cpu.compiler import library
 from irprune.kernels.cpu.ops import CALLS, REAL, call
 from irprune.kernels.operands import expect
-from irprune.linearspec import Product
+from irprune.specs.linear import Product
 
 
 @functools.cache

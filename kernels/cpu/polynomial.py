@@ -10,7 +10,7 @@ from __future__ import annotations
 from irprune.irreps import Segment
 from irprune.kernels.cpu.expression import Node, Program
 from irprune.kernels.cpu.source import prelude, transposition
-from irprune.polyspec import PolySpec
+from irprune.specs.poly import PolySpec
 
 
 def build(spec: PolySpec) -> tuple[Program, dict[int, Node]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from irprune.backends import Backend, Decline, Kernel, Spec
 from irprune.edges import unpack
 from irprune.errors import IrpruneError
-from irprune.pathspec import PathSpec
+from irprune.specs.path import PathSpec
 
 DTYPES = (torch.float32, torch.float64)
 MINIMUM = (0, 6)

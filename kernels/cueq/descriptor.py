@@ -17,7 +17,7 @@ import cuequivariance as cue
 import numpy as np
 
 from irprune.irreps import Layout, Segment
-from irprune.pathspec import PathSpec
+from irprune.specs.path import PathSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,7 +17,7 @@ from torch import Tensor
 from irprune.backends import Backend, Decline, Kernel, Spec
 from irprune.edges import unpack
 from irprune.irreps import Layout
-from irprune.pathspec import PathSpec, SpecPath
+from irprune.specs.path import PathSpec, SpecPath
 
 DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 EQUAL = 1e-6

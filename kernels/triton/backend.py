@@ -13,9 +13,9 @@ from torch import Tensor
 from irprune.backends import Backend, Decline, Kernel, Spec, remember
 from irprune.irreps import Layout
 from irprune.kernels.operands import refuse_tangents
-from irprune.layout import to_ir_mul, to_mul_ir
-from irprune.pathspec import PathSpec
-from irprune.polyspec import PolySpec
+from irprune.specs.layout import to_ir_mul, to_mul_ir
+from irprune.specs.path import PathSpec
+from irprune.specs.poly import PolySpec
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 

@@ -12,8 +12,8 @@ import torch
 
 from irprune.errors import UsageError
 from irprune.irreps import Layout
-from irprune.pathspec import PathSpec
-from irprune.polyspec import PolySpec
+from irprune.specs.path import PathSpec
+from irprune.specs.poly import PolySpec
 
 REVISION = 2
 """Changes whenever generated sources change: caches of measured times go by it."""

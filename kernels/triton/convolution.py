@@ -15,7 +15,7 @@ import torch
 
 from irprune.kernels.triton.config import Config
 from irprune.kernels.triton.source import SUMS, Text
-from irprune.pathspec import PathSpec
+from irprune.specs.path import PathSpec
 
 
 @dataclass(frozen=True)

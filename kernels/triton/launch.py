@@ -15,7 +15,7 @@ from irprune.edges import EdgeLists, unpack
 from irprune.kernels.triton.config import Config
 from irprune.kernels.triton.convolution import groups
 from irprune.kernels.triton.source import Source, accumulator, index_by_name, sources
-from irprune.pathspec import PathSpec
+from irprune.specs.path import PathSpec
 
 LAUNCHES: Counter[str] = Counter()
 """How often each kernel ran, by name and variant: what proves in tests which one served."""

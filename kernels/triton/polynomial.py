@@ -19,7 +19,7 @@ import torch
 
 from irprune.kernels.triton.config import Config
 from irprune.kernels.triton.source import SUMS, Text
-from irprune.polyspec import PolySpec
+from irprune.specs.poly import PolySpec
 
 Dual = tuple[str, str | None]
 """Names of a value and of its derivative along a direction; None where that is zero."""

@@ -17,7 +17,7 @@ from irprune.kernels.operands import expect, keep
 from irprune.kernels.triton.config import Config
 from irprune.kernels.triton.launch import start
 from irprune.kernels.triton.source import accumulator, index_by_name, sources
-from irprune.polyspec import PolySpec
+from irprune.specs.poly import PolySpec
 from irprune.waiting import would_wait
 
 

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from irprune.kernels.triton.config import Config, legal
-from irprune.pathspec import PathSpec
-from irprune.polyspec import PolySpec
+from irprune.specs.path import PathSpec
+from irprune.specs.poly import PolySpec
 
 POINTERS = {
     torch.float64: "*fp64",

@@ -18,8 +18,8 @@ import torch
 from irprune.kernels.triton.config import REVISION, Config, kernel_key
 from irprune.kernels.tuner.architecture import Architecture
 from irprune.kernels.tuner.stage1 import Candidate, ranked
-from irprune.pathspec import PathSpec
-from irprune.polyspec import PolySpec
+from irprune.specs.path import PathSpec
+from irprune.specs.poly import PolySpec
 
 SCHEMA = 1
 LAYOUT = "ir_mul"

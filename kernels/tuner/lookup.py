@@ -12,8 +12,8 @@ from irprune.kernels.triton.config import Config, config_for, configs, default, 
 from irprune.kernels.tuner import cache
 from irprune.kernels.tuner.architecture import Architecture, architecture_of
 from irprune.kernels.tuner.entry import key_of
-from irprune.pathspec import PathSpec
-from irprune.polyspec import PolySpec
+from irprune.specs.path import PathSpec
+from irprune.specs.poly import PolySpec
 
 
 def chosen(spec: PathSpec | PolySpec, x: Tensor, edges: int) -> Config:

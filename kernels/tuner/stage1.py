@@ -18,8 +18,8 @@ from irprune.kernels.triton.source import Source, sources
 from irprune.kernels.tuner.architecture import Architecture
 from irprune.kernels.tuner.facts import KernelFacts, read_facts
 from irprune.passmanager import Progress, no_progress
-from irprune.pathspec import PathSpec
-from irprune.polyspec import PolySpec
+from irprune.specs.path import PathSpec
+from irprune.specs.poly import PolySpec
 
 ENOUGH = 0.25
 """Share of the warps of a multiprocessor from which on more of them are taken to hide no more."""

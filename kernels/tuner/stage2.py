@@ -18,8 +18,8 @@ from irprune.errors import CheckFailed, UsageError
 from irprune.kernels.triton.config import Config
 from irprune.kernels.tuner.entry import Timed
 from irprune.passmanager import Progress, no_progress
-from irprune.pathspec import PathSpec
-from irprune.polyspec import PolySpec
+from irprune.specs.path import PathSpec
+from irprune.specs.poly import PolySpec
 
 Call = Callable[[], object]
 Timer = Callable[[Call], float]

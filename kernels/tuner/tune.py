@@ -18,8 +18,8 @@ from irprune.kernels.tuner.entry import Entry, Key, key_of
 from irprune.kernels.tuner.stage1 import Candidate, Compile, compile_source, ranked, survey
 from irprune.kernels.tuner.stage2 import CudaTimer, Timer, check, problem, race, triton_call
 from irprune.passmanager import Progress
-from irprune.pathspec import PathSpec
-from irprune.polyspec import PolySpec
+from irprune.specs.path import PathSpec
+from irprune.specs.poly import PolySpec
 from irprune.tuning import TuneRequest
 
 

@@ -14,7 +14,6 @@ from irprune.cli import bench as module
 from irprune.cli import main as cli
 from irprune.errors import UsageError
 from irprune.graphfile import save
-from irprune.linearspec import LinearSpec
 from irprune.profile.kernels import (
     KernelTimes,
     compare_backends,
@@ -22,7 +21,8 @@ from irprune.profile.kernels import (
     serving,
     values_and_gradients,
 )
-from irprune.tablespec import TableSpec
+from irprune.specs.linear import LinearSpec
+from irprune.specs.table import TableSpec
 from tests.kernels import specs
 from tests.passes.toy import graph
 

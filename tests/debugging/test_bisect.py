@@ -72,7 +72,7 @@ def test_a_model_that_fails_by_itself():
 
 
 def test_a_model_that_cannot_be_checked(monkeypatch):
-    from irprune import ladder
+    from irprune.verification import ladder
 
     def fail(*args, **kwargs):
         raise ExactnessError("no")

@@ -13,8 +13,8 @@ from irprune.debugging.cut import calls_of, cut
 from irprune.debugging.reduce import reduce
 from irprune.errors import LegalityError, PipelineError
 from irprune.irreps import IrrepsType
-from irprune.ladder import network_rung
 from irprune.passmanager import Pipeline
+from irprune.verification.ladder import network_rung
 from tests.debugging.broken import broken  # noqa: F401
 from tests.passes.golden_networks import network
 
@@ -49,7 +49,7 @@ def test_nothing_fails(small):
 
 
 def test_a_model_that_cannot_be_checked(small, monkeypatch):
-    from irprune import ladder
+    from irprune.verification import ladder
 
     def fail(*args, **kwargs):
         raise LegalityError("no")

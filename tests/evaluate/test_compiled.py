@@ -17,14 +17,15 @@ from e3nn import o3
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import irprune
-from irprune import api, compiled, joint
-from irprune.compiled import Compiled, CompileError, CompileOptions
-from irprune.compiledrung import compiled_rung, first_run, summary
+from irprune import api
+from irprune.compiling import compiled, joint
+from irprune.compiling.compiled import Compiled, CompileError, CompileOptions
+from irprune.compiling.rung import compiled_rung, first_run, summary
 from irprune.errors import IrpruneError, LegalityError, UsageError
 from irprune.evaluate.potential import Potential
 from irprune.files import cache_folder
 from irprune.layers import by_element, capturable
-from irprune.linearspec import mix
+from irprune.specs.linear import mix
 from tests.families import sevennet_models
 from tests.families.mace_models import without_torchscript  # noqa: F401 - a fixture for all tests
 from tests.families.test_exact_members import REAL, built_mace, real_graph

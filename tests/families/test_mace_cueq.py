@@ -16,7 +16,7 @@ from irprune.errors import ModelFileError
 from irprune.families import load_model
 from irprune.families.mace import cueq
 from irprune.families.mace.load import wrap
-from irprune.ladder import compare_on_examples, masked_sliced_rung
+from irprune.verification.ladder import compare_on_examples, masked_sliced_rung
 from tests.families import mace_models
 from tests.families.mace_models import without_torchscript  # noqa: F401 - a fixture
 

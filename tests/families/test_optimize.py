@@ -16,7 +16,7 @@ from irprune import api
 from irprune.cli.job import left
 from irprune.families.mace import symmetric
 from irprune.kernels.cpu import ops as compiled
-from irprune.ladder import claim_rung
+from irprune.verification.ladder import claim_rung
 from tests.families import sevennet_models
 from tests.families.test_exact_members import BUILT_MACE, REAL, built_mace, rattled, real_graph
 

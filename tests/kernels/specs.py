@@ -6,7 +6,7 @@ import torch
 from e3nn import o3
 
 from irprune.ops.couplings import path_spec
-from irprune.polyspec import PolySpec
+from irprune.specs.poly import PolySpec
 
 
 def product(first: str, second: str, lmax: int = 2) -> o3.TensorProduct:

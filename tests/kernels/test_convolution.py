@@ -14,7 +14,7 @@ from irprune.irreps import Segment
 from irprune.kernels.cpu import ops
 from irprune.layers.convolution import Convolution
 from irprune.ops.couplings import path_spec
-from irprune.pathspec import PathSpec, SpecPath
+from irprune.specs.path import PathSpec, SpecPath
 from tests.kernels import specs
 from tests.kernels.operands import derivatives, inputs
 

@@ -14,8 +14,8 @@ from irprune.errors import IrpruneError, UsageError
 from irprune.irreps import Segment
 from irprune.kernels.cueq import backend as module
 from irprune.kernels.cueq.backend import CuEquivariance
-from irprune.pathspec import PathSpec
-from irprune.tablespec import TableSpec
+from irprune.specs.path import PathSpec
+from irprune.specs.table import TableSpec
 from tests.kernels import specs
 
 pytest.importorskip("cuequivariance")

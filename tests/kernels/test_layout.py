@@ -16,10 +16,10 @@ from irprune.kernels.triton.config import Config, config_for, pin, pinned
 from irprune.kernels.tuner.architecture import architecture_named
 from irprune.kernels.tuner.entry import key_of
 from irprune.layers.dense import BlockLinear
-from irprune.layout import to_ir_mul, to_mul_ir
-from irprune.linearspec import LinearSpec
-from irprune.pathspec import PathSpec
-from irprune.polyspec import PolySpec
+from irprune.specs.layout import to_ir_mul, to_mul_ir
+from irprune.specs.linear import LinearSpec
+from irprune.specs.path import PathSpec
+from irprune.specs.poly import PolySpec
 from tests.kernels import specs
 from tests.kernels.operands import assert_derivatives_equal, derivatives, inputs
 

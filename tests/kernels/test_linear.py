@@ -14,7 +14,7 @@ from irprune.backends import Decline, choose, kernel_for, remember
 from irprune.errors import UsageError
 from irprune.kernels.cpu import linear_ops, ops
 from irprune.layers.dense import BlockLinear
-from irprune.linearspec import LinearSpec
+from irprune.specs.linear import LinearSpec
 
 SMALL = LinearSpec("3x0e+2x1o+5x0e", "4x1o+3x0e", ((1, 1, 0, 0), (2, 2, 1, 1)))
 

@@ -19,8 +19,8 @@ from irprune.backends import convolve
 from irprune.irreps import Segment
 from irprune.kernels.oeq import backend as module
 from irprune.kernels.oeq.backend import OpenEquivariance
-from irprune.pathspec import PathSpec
-from irprune.tablespec import TableSpec
+from irprune.specs.path import PathSpec
+from irprune.specs.table import TableSpec
 from tests.kernels import specs
 from tests.kernels.test_cueq import EMPTY, problem
 

@@ -12,7 +12,7 @@ from irprune.errors import ExactnessError, UsageError
 from irprune.families.mace import contraction, symmetric
 from irprune.families.mace.library import import_mace
 from irprune.kernels.cpu import ops
-from irprune.polyspec import PolySpec
+from irprune.specs.poly import PolySpec
 from tests.kernels import specs
 from tests.kernels.operands import derivatives
 

@@ -12,7 +12,7 @@ from irprune.errors import UsageError
 from irprune.kernels.cpu import ops, table_ops
 from irprune.layers.table import RadialTable
 from irprune.ops.base import load_builtin_ops, op_named
-from irprune.tablespec import TableSpec
+from irprune.specs.table import TableSpec
 
 load_builtin_ops()
 PIECES = ((0.5, 1.25, 3), (1.25, 4.0, 5))

@@ -16,7 +16,7 @@ from irprune.families.trace import trace_family
 from irprune.kernelplan import kernel_nodes
 from irprune.kernels.triton.config import Config, configs, default
 from irprune.kernels.triton.source import index_by_name, sources
-from irprune.polyspec import PolySpec
+from irprune.specs.poly import PolySpec
 from tests.kernels import specs
 
 pytestmark = pytest.mark.usefixtures("unscripted")

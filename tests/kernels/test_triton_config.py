@@ -16,9 +16,9 @@ from irprune.kernels.triton.backend import Triton
 from irprune.kernels.triton.config import Config, config_for, configs, default, pin
 from irprune.kernels.triton.convolution import groups
 from irprune.kernels.triton.source import sources
-from irprune.layout import to_ir_mul, to_mul_ir
-from irprune.pathspec import PathSpec, SpecPath
-from irprune.tablespec import TableSpec
+from irprune.specs.layout import to_ir_mul, to_mul_ir
+from irprune.specs.path import PathSpec, SpecPath
+from irprune.specs.table import TableSpec
 
 
 def scalars(mul=100):

@@ -16,11 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 import irprune
 from irprune.errors import IrrepsTypeError
 from irprune.irreps import IrrepsType, Layout
-from irprune.ladder import masked_sliced_rung
 from irprune.ops import folds
 from irprune.ops.cueq.transpose import order_of
 from irprune.slicing import slice_graph
 from irprune.testing import conform, random_irreps
+from irprune.verification.ladder import masked_sliced_rung
 from tests.handmade import error, trace, without
 
 cue = pytest.importorskip("cuequivariance")

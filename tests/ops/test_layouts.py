@@ -12,9 +12,9 @@ from irprune.irreps import IrrepsType, Layout
 from irprune.layers.elements import ElementLinear, ElementTable
 from irprune.layers.gate import PlainGate
 from irprune.layers.layout import ChangeLayout
-from irprune.layout import to_ir_mul, to_mul_ir
 from irprune.ops.base import LayoutRole, Site, load_builtin_ops, op_of_class
 from irprune.ops.gate import plain_gate
+from irprune.specs.layout import to_ir_mul, to_mul_ir
 from tests.handmade import op_at, single
 from tests.ops.cases import by_element, filled, made
 

@@ -21,8 +21,8 @@ from irprune.errors import DataError, LegalityError, PipelineError, UsageError
 from irprune.evaluate.potential import Potential as Runner
 from irprune.functional import OneHot, message_gather
 from irprune.kernels.cpu import ops as compiled
-from irprune.ladder import claim_rung, verify_graph
 from irprune.ops.base import Other
+from irprune.verification.ladder import claim_rung, verify_graph
 from tests.passes import toy
 
 BEFORE = {"share-pairs": "fuse-conv,"}

@@ -9,7 +9,7 @@ from torch import nn
 
 import irprune
 from irprune.forwarding import forwarded
-from irprune.ladder import compare_on_examples
+from irprune.verification.ladder import compare_on_examples
 
 
 class Cuts(nn.Module):

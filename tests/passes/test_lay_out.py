@@ -15,11 +15,11 @@ import irprune
 from irprune import api
 from irprune.errors import PipelineError, UsageError
 from irprune.irreps import Layout
-from irprune.ladder import claim_rung, compare_on_examples
 from irprune.laying import LayoutPlan, plan_layouts, read_by, source
 from irprune.ops.base import LayoutRole, op_at
 from irprune.passmanager import PassContext, find_pass
 from irprune.recover.features import kept_columns, layer_nodes
+from irprune.verification.ladder import claim_rung, compare_on_examples
 from tests import networks
 from tests.families.test_exact_members import REAL, real_graph
 from tests.passes import toy

@@ -15,8 +15,8 @@ from irprune.cli import main as cli
 from irprune.errors import ModelFileError, UsageError
 from irprune.graphfile import load, save, to_json
 from irprune.kernelplan import KernelPlan, kernel_nodes, moved, plan_kernels
-from irprune.linearspec import LinearSpec
-from irprune.pathspec import PathSpec
+from irprune.specs.linear import LinearSpec
+from irprune.specs.path import PathSpec
 from tests.passes.toy import graph
 
 FILE = "convolutions only"

@@ -9,13 +9,13 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from irprune.errors import LegalityError, UsageError
-from irprune.ladder import compare_on_examples
 from irprune.passes.select import Select
 from irprune.passmanager import PassContext, Pipeline
 from irprune.scores import Scores
 from irprune.selection import Bounds, Pools, choose_fraction, kept_after, read_minimum
 from irprune.slicing import slice_graph
 from irprune.targets import legal_for
+from irprune.verification.ladder import compare_on_examples
 from tests.families import sevennet_models
 from tests.families.mace_models import STYLES, build, without_torchscript  # noqa: F401
 

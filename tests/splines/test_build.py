@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from irprune.errors import LegalityError, UsageError
+from irprune.specs.table import TableSpec
 from irprune.splines import build
 from irprune.splines.hermite import coefficients, slope_error, value_error
 from irprune.splines.series import Series
-from irprune.tablespec import TableSpec
 
 START, STOP = 0.5, 5.0
 g = torch.Generator().manual_seed(0)

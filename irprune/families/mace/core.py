@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from irprune import functional
-from irprune.capture import Replacement
 from irprune.families.mace.functional import ones_column, pair_item
 from irprune.families.mace.library import import_mace
 from irprune.functional import OneHot, sum_rows, take_head
+from irprune.tracing.capture import Replacement
 
 
 class MaceCore(nn.Module):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from torch import nn
 
-from irprune.capture import Replacement
 from irprune.depth import Layer
 from irprune.families.base import Legal, Loaded
 from irprune.graph import EquivariantGraph
+from irprune.tracing.capture import Replacement
 
 
 class MaceFamily:

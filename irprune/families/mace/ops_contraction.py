@@ -18,7 +18,7 @@ from irprune.errors import ExactnessError, IrrepsTypeError
 from irprune.families.mace import contraction, symmetric
 from irprune.irreps import BoolMask, IrrepsType, Layout
 from irprune.ops.base import Cost, Keep, Needs, OpDef, Site, Trait, register_op
-from irprune.polyspec import PolySpec
+from irprune.specs.poly import PolySpec
 
 if TYPE_CHECKING:
     from irprune.blocks import Coupler

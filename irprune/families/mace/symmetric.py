@@ -20,7 +20,7 @@ from torch import Tensor
 
 from irprune.errors import ExactnessError
 from irprune.families.mace.contraction import RESIDUAL, SAME_SPACE, Terms
-from irprune.polyspec import PolySpec, Term
+from irprune.specs.poly import PolySpec, Term
 
 Floats = NDArray[np.float64]
 ROUNDING = 1e-14

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from torch import nn
 
-from irprune.capture import Replacement
 from irprune.depth import Layer
 from irprune.errors import LegalityError
 from irprune.families.base import Legal, Loaded
 from irprune.functional import message_gather
 from irprune.graph import EquivariantGraph
+from irprune.tracing.capture import Replacement
 
 
 class SevenNetFamily:

@@ -13,7 +13,7 @@ from irprune.errors import UsageError
 from irprune.irreps import Segment
 from irprune.kernels.triton import launch, ops
 from irprune.kernels.triton.config import Config, configs, default, pin
-from irprune.pathspec import PathSpec, SpecPath
+from irprune.specs.path import PathSpec, SpecPath
 from tests.kernels import specs
 from tests.kernels.operands import assert_derivatives_equal, derivatives, inputs
 

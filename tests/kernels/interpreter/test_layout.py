@@ -12,7 +12,7 @@ from irprune.irreps import Layout
 from irprune.kernelplan import kernel_nodes
 from irprune.kernels.triton import backend, launch
 from irprune.kernels.triton.config import Config, pin
-from irprune.pathspec import PathSpec
+from irprune.specs.path import PathSpec
 from tests.kernels import specs
 from tests.kernels.operands import assert_derivatives_equal, derivatives, inputs
 from tests.passes import toy

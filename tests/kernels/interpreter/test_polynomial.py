@@ -13,7 +13,7 @@ from irprune.kernels.triton import launch
 from irprune.kernels.triton import polynomial_ops as ops
 from irprune.kernels.triton.config import configs, default, pin
 from irprune.layers.polynomial import ElementPolynomial
-from irprune.polyspec import PolySpec
+from irprune.specs.poly import PolySpec
 from tests.kernels import specs
 from tests.kernels.operands import assert_derivatives_equal, derivatives
 

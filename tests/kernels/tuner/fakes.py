@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from irprune.irreps import Segment
 from irprune.kernels.tuner.facts import KernelFacts
 from irprune.kernels.tuner.stage1 import Candidate
-from irprune.pathspec import PathSpec, SpecPath
+from irprune.specs.path import PathSpec, SpecPath
 
 
 def scalars(mul: int = 20) -> PathSpec:

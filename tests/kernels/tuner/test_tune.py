@@ -11,12 +11,12 @@ import torch
 from irprune.backends import Reference
 from irprune.cli import main as cli
 from irprune.errors import CheckFailed, UsageError
-from irprune.kernelproblems import SHAPES, problem_named
 from irprune.kernels.triton.config import Config, configs
 from irprune.kernels.tuner import cache, stage1, stage2, tune
 from irprune.kernels.tuner.stage2 import Problem, check, problem, race, with_gradients
 from irprune.passmanager import no_progress
-from irprune.tablespec import TableSpec
+from irprune.specs.problems import SHAPES, problem_named
+from irprune.specs.table import TableSpec
 from irprune.tuning import TuneRequest, tuner_named
 from tests.kernels import specs
 from tests.kernels.tuner.fakes import Compiler, scalars

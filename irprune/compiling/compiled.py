@@ -16,7 +16,10 @@ from irprune.errors import IrpruneError, UsageError
 from irprune.files import cache_folder
 
 if TYPE_CHECKING:
-    from irprune.joint import Joint, Parts  # it needs sympy: imported where something is compiled
+    from irprune.compiling.joint import (  # it needs sympy: imported where something is compiled
+        Joint,
+        Parts,
+    )
 
 BACKENDS = ("inductor", "aot_eager", "eager")
 """Backends of torch.compile that are known to work. Only the first is fast."""
@@ -124,7 +127,7 @@ class Compiled(nn.Module):
             CompileError: torch.compile failed.
             LegalityError: an operation that cannot be compiled; names the node.
         """
-        from irprune.joint import sizes_of, split
+        from irprune.compiling.joint import sizes_of, split
 
         state = self._state
         with torch.no_grad():
@@ -151,7 +154,7 @@ class Compiled(nn.Module):
 
     def _make(self, given: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Captures and compiles for what is given, and runs it."""
-        from irprune.joint import capture, no_duck_shapes
+        from irprune.compiling.joint import capture, no_duck_shapes
 
         parts = self._state.parts
         assert parts is not None
@@ -177,7 +180,7 @@ class Compiled(nn.Module):
                 raise _failed(self.options.backend, error) from error
             raise
         if self.compilations != before:
-            from irprune.joint import sizes_of
+            from irprune.compiling.joint import sizes_of
 
             kind = "re" * (before > 0) + "compiled"
             edges, atoms = sizes_of(given)[:2]
@@ -246,7 +249,7 @@ def _own_default() -> str:
 
 def _open(given: Sequence[Tensor]) -> None:
     """Marks the axes that differ between structures, so that all other sizes stay numbers."""
-    from irprune.joint import ROWS
+    from irprune.compiling.joint import ROWS
 
     axes = (*ROWS, *(0 for _ in given[len(ROWS) :]))
     for tensor, axis in zip(given, axes, strict=True):
@@ -259,7 +262,7 @@ def _of_dynamo(error: BaseException) -> bool:
 
 def _failed(backend: str, error: BaseException) -> IrpruneError:
     """The innermost error that torch.compile carries, in one line."""
-    from irprune.joint import first_line
+    from irprune.compiling.joint import first_line
 
     inner = error
     while (cause := getattr(inner, "inner_exception", None) or inner.__cause__) is not None:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from irprune.checks import Check, make_check
 from irprune.errors import UsageError
 from irprune.evaluate.differences import dtype_name
 from irprune.functional import tensors_in
 from irprune.infer import check_shapes
 from irprune.slicing import masked_and_sliced
-from irprune.tolerances import tolerance
+from irprune.verification.checks import Check, make_check
+from irprune.verification.tolerances import tolerance
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -42,7 +42,7 @@ def masked_sliced_rung(graph: EquivariantGraph, frames: Sequence[Atoms] | None) 
     masked, sliced = masked_and_sliced(graph)
     if graph.atomistic is not None and frames:
         from irprune.evaluate.potential import Potential
-        from irprune.verify import agreement
+        from irprune.verification.physical import agreement
 
         head = graph.atomistic.any_head()
         a, b = (Potential(m, graph.atomistic, head) for m in (masked, sliced))
@@ -70,7 +70,7 @@ def claim_rung(graph: EquivariantGraph, frames: Sequence[Atoms] | None) -> Check
     limit = tolerance("claim", _own_dtype(graph))
     if graph.atomistic is not None and frames:
         from irprune.evaluate.potential import Potential
-        from irprune.verify import agreement
+        from irprune.verification.physical import agreement
 
         head, before = graph.atomistic.any_head(), graph.claim.atomistic or graph.atomistic
         a, b = Potential(theirs, before, head), Potential(ours, graph.atomistic, head)
@@ -160,12 +160,12 @@ def verify_graph(
     if graph.claim is not None:
         checks.append(claim_rung(graph, frames))
     if graph.compiled is not None and frames:
-        from irprune.compiledrung import compiled_rung
+        from irprune.compiling.rung import compiled_rung
 
         checks.append(compiled_rung(graph, frames))
     if graph.atomistic is not None and frames:
         from irprune.evaluate.potential import Potential
-        from irprune.verify import run_ladder
+        from irprune.verification.physical import run_ladder
 
         module = graph.module(torch.float64)
         potential = Potential(module, graph.atomistic, graph.atomistic.any_head())

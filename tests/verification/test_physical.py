@@ -11,10 +11,10 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from torch import Tensor
 
-from irprune import verify
-from irprune.checks import Check, make_check
 from irprune.errors import DataError, UsageError
 from irprune.evaluate.potential import Potential
+from irprune.verification import physical
+from irprune.verification.checks import Check, make_check
 from tests.adapters import mace, sevennet
 from tests.toys import TOY, Toy
 
@@ -51,10 +51,10 @@ class Broken(Toy):
 def test_a_sound_model_passes_every_rung() -> None:
     toy = Potential(Toy(), TOY)
     calls: list[tuple[int, int]] = []
-    checks = verify.run_ladder(
+    checks = physical.run_ladder(
         toy, frames(), against=toy, progress=lambda i, n: calls.append((i, n))
     )
-    assert [c.name for c in checks] == ["agreement", *verify.RUNGS]
+    assert [c.name for c in checks] == ["agreement", *physical.RUNGS]
     assert all(c.ok for c in checks), [str(c) for c in checks if not c.ok]
     assert calls[-1] == (8, 8)
     json.dumps([c.to_json() for c in checks])
@@ -76,7 +76,9 @@ def test_a_sound_model_passes_every_rung() -> None:
 )
 def test_a_broken_law_is_found(law: str, rung: str) -> None:
     broken = Potential(Broken(law), TOY)
-    (check,) = verify.run_ladder(broken, frames()[:3], against=Potential(Toy(), TOY), steps=[rung])
+    (check,) = physical.run_ladder(
+        broken, frames()[:3], against=Potential(Toy(), TOY), steps=[rung]
+    )
     assert not check.ok
     assert "FAILED" in str(check)
 
@@ -95,58 +97,58 @@ def test_translation_notices_a_model_that_sees_where_the_cell_ends() -> None:
                 }
             )
 
-    assert not verify.translation(Wrong(Toy(), TOY), frames()[:1]).ok
+    assert not physical.translation(Wrong(Toy(), TOY), frames()[:1]).ok
 
 
 def test_inversion_holds_unless_the_model_is_chiral() -> None:
     chiral = Potential(Toy(chiral=True), TOY)
-    assert verify.inversion(Potential(Toy(), TOY), frames()).ok
-    assert not verify.inversion(chiral, frames()).ok
-    assert verify.rotation(chiral, frames()).ok
+    assert physical.inversion(Potential(Toy(), TOY), frames()).ok
+    assert not physical.inversion(chiral, frames()).ok
+    assert physical.rotation(chiral, frames()).ok
 
 
 def test_inversion_is_left_out_where_the_model_does_not_claim_it() -> None:
     from dataclasses import replace
 
     odd = Potential(Toy(chiral=True), replace(TOY, inversion=False))
-    assert "inversion" not in [c.name for c in verify.run_ladder(odd, frames()[:1])]
-    (check,) = verify.run_ladder(odd, frames()[:2], steps=["inversion"])
+    assert "inversion" not in [c.name for c in physical.run_ladder(odd, frames()[:1])]
+    (check,) = physical.run_ladder(odd, frames()[:2], steps=["inversion"])
     assert not check.ok
 
 
 def test_nve_notices_too_long_a_time_step() -> None:
     toy = Potential(Toy(), TOY)
     crystal = [bulk("Cu", cubic=True)]
-    assert verify.nve(toy, crystal).ok
-    assert not verify.nve(toy, crystal, timestep_fs=40.0, temperature_k=30000).ok
+    assert physical.nve(toy, crystal).ok
+    assert not physical.nve(toy, crystal, timestep_fs=40.0, temperature_k=30000).ok
 
 
 def test_agreement_measures_the_relative_difference() -> None:
     toy, other = Potential(Toy(), TOY), Potential(Toy(), TOY)
-    assert verify.agreement(toy, other, frames(), "traced-original").value == 0
+    assert physical.agreement(toy, other, frames(), "traced-original").value == 0
     with torch.no_grad():
         other.module.shift += 1e-9
-    check = verify.agreement(toy, other, frames()[:1], "masked-sliced")
+    check = physical.agreement(toy, other, frames()[:1], "masked-sliced")
     batch = toy.collate(frames()[:1])
     energy = abs(toy.evaluate(batch).energy.item())
     assert check.value == pytest.approx(4e-9 / max(energy, 0.1), rel=1e-3)
     assert not check.ok
-    assert verify.agreement(toy, toy.to(torch.float32), frames()).tolerance == 1e-4
+    assert physical.agreement(toy, toy.to(torch.float32), frames()).tolerance == 1e-4
 
 
 def test_rungs_that_cannot_run_say_so() -> None:
     toy = Potential(Toy(), TOY)
-    names = [c.name for c in verify.run_ladder(toy, [Atoms("O")])]
+    names = [c.name for c in physical.run_ladder(toy, [Atoms("O")])]
     assert "stress" not in names
     assert "nve" not in names
     with pytest.raises(DataError, match="full cell"):
-        verify.run_ladder(toy, [molecule("H2O")], steps=["stress"])
+        physical.run_ladder(toy, [molecule("H2O")], steps=["stress"])
     with pytest.raises(UsageError, match="unknown check warp; known are agreement, rotation"):
-        verify.run_ladder(toy, frames(), steps=["warp"])
+        physical.run_ladder(toy, frames(), steps=["warp"])
     with pytest.raises(UsageError, match="second model"):
-        verify.run_ladder(toy, frames(), steps=["agreement"])
+        physical.run_ladder(toy, frames(), steps=["agreement"])
     with pytest.raises(UsageError, match="at least one structure"):
-        verify.run_ladder(toy, [])
+        physical.run_ladder(toy, [])
 
 
 def test_nan_is_never_ok_and_prints_as_json() -> None:
@@ -173,9 +175,9 @@ def test_sevennet_0_is_equivariant_under_rotation_but_not_inversion() -> None:
     double = single.to(torch.float64)
     names = ["rotation", "translation", "permutation", "forces", "stress"]
     with torch.jit.optimized_execution(False):  # compiling takes longer than running
-        checks = verify.run_ladder(double, [perovskite()], steps=names)
-        in_single = verify.rotation(single, [perovskite()])
-        inverted = verify.inversion(double, [perovskite()])
+        checks = physical.run_ladder(double, [perovskite()], steps=names)
+        in_single = physical.rotation(single, [perovskite()])
+        inverted = physical.inversion(double, [perovskite()])
     assert all(c.ok for c in [*checks, in_single]), list(map(str, [*checks, in_single]))
     assert checks[0].value > 1e-12  # constants are rounded to float32
     assert inverted.value > 1e-4
@@ -185,7 +187,7 @@ def test_sevennet_0_is_equivariant_under_rotation_but_not_inversion() -> None:
 def test_mace_is_equivariant_under_inversion_too(shared: Path) -> None:
     module, about = mace(shared / "checkpoints" / "mace_mp_0_small.model")
     names = ["rotation", "inversion", "forces", "stress"]
-    checks = verify.run_ladder(
+    checks = physical.run_ladder(
         Potential(module, about).to(torch.float64), [perovskite()], steps=names
     )
     assert all(c.ok for c in checks), list(map(str, checks))

@@ -15,8 +15,8 @@ from torch import nn
 
 import irprune
 from irprune.errors import IrpruneError, UsageError
-from irprune.ladder import compare_on_examples
 from irprune.slicing import masked_and_sliced, slice_graph
+from irprune.verification.ladder import compare_on_examples
 from tests import userland
 from tests.handmade import Net, axis, error, without
 from tests.networks import random_mask

@@ -10,7 +10,7 @@ import torch
 import irprune
 from irprune import api
 from irprune.errors import CheckFailed, PipelineError
-from irprune.ladder import claim_rung, verify_graph
+from irprune.verification.ladder import claim_rung, verify_graph
 from tests.passes import toy
 
 PRUNE = "score{by=random},select{keep=0.6},slice"

@@ -20,12 +20,12 @@ from torch import fx, nn
 
 import irprune
 from irprune.errors import UsageError
-from irprune.flatten import FlatInputs
-from irprune.inplace import out_of_place
 from irprune.ops.base import op_of_class
 from irprune.ops.canonical import REWRITTEN
 from irprune.ops.installed import load_ops
-from irprune.wholes import whole_functions
+from irprune.tracing.flatten import FlatInputs
+from irprune.tracing.inplace import out_of_place
+from irprune.tracing.wholes import whole_functions
 
 Replacement = tuple[Any, str, Callable[..., Any]]
 """(python module, global name, function recorded whole in its place while tracing)"""
@@ -99,7 +99,7 @@ def capture(module: nn.Module, replacements: Sequence[Replacement] = ()) -> fx.G
     """Traces ``module`` in evaluation mode; parameters are shared with it, not copied.
 
     Functions of e3nn, torch_scatter and torch_geometric that cannot be traced through are recorded
-    whole, under whatever name the module's code knows them (``irprune.wholes``).
+    whole, under whatever name the module's code knows them (``irprune.tracing.wholes``).
 
     Raises:
         UsageError: its own ``forward`` cannot be traced, or changes a tensor in place in a way that

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from irprune.capture import Replacement, capture
 from irprune.errors import UsageError
-from irprune.flatten import with_flat_inputs
 from irprune.functional import tensors_in
 from irprune.graph import EquivariantGraph
 from irprune.infer import example_inputs, infer_sites, observe_shapes, parse_input
 from irprune.ops.canonical import canonical
-from irprune.scales import sliceable_scales
-from irprune.tablespec import any_distance
+from irprune.specs.table import any_distance
+from irprune.tracing.capture import Replacement, capture
+from irprune.tracing.flatten import with_flat_inputs
+from irprune.tracing.scales import sliceable_scales
 
 Inputs = Mapping[str, "str | Mapping[str, str]"]
 

@@ -21,7 +21,7 @@ def _row(float32: float, float64: float, constants32: float) -> Mapping[str, flo
 
 TOLERANCES: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
-        # Relative (energy_scale, force_scale of irprune.verify). The invariant of the project is
+        # Relative (energy_scale, force_scale of physical.py). The invariant of the project is
         # 1e-10 in float64. It does not depend on the constants: both models have the same ones.
         # A model in TorchScript may change by a rounding at its second call, when it is compiled
         # for its shapes: comparisons make one call before they measure.

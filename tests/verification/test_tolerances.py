@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from irprune.errors import UsageError
-from irprune.tolerances import PRECISIONS, TOLERANCES, precision, tolerance
+from irprune.verification.tolerances import PRECISIONS, TOLERANCES, precision, tolerance
 
 
 def test_every_row_has_every_precision_and_is_frozen() -> None:
@@ -41,8 +41,8 @@ def test_unknown_names_are_refused() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "irprune.tolerances",
-        "irprune.checks",
+        "irprune.verification.tolerances",
+        "irprune.verification.checks",
         "irprune.atomistic",
         "irprune.data.frames",
         "irprune.data.neighbours",

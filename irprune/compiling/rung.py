@@ -9,12 +9,12 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from irprune.checks import Check, make_check, worse
-from irprune.compiled import Compiled
+from irprune.compiling.compiled import Compiled
 from irprune.errors import LegalityError
 from irprune.evaluate.differences import differences, dtype_name
 from irprune.evaluate.potential import Potential
-from irprune.tolerances import tolerance
+from irprune.verification.checks import Check, make_check, worse
+from irprune.verification.tolerances import tolerance
 
 if TYPE_CHECKING:
     from irprune.graph import EquivariantGraph

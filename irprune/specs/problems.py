@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from irprune.errors import UsageError
-from irprune.pathspec import PathSpec
+from irprune.specs.path import PathSpec
 
 _NAME = re.compile(r"(?P<shape>[a-z0-9-]+)(@(?P<keep>[0-9.]+))?(?P<odd>:odd)?")
 

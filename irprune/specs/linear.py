@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from irprune.errors import UsageError
 from irprune.irreps import IrrepsType, Layout, Segment, flat_layout
-from irprune.layout import layout_json, layout_of, layout_text
+from irprune.specs.layout import layout_json, layout_of, layout_text
 
 if TYPE_CHECKING:
     from torch import Tensor

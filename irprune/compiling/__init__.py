@@ -1,0 +1,1 @@
+"""Graphs whose energies and gradient are one program of torch.compile."""

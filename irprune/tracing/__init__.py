@@ -1,0 +1,1 @@
+"""From an unmodified module to a graph of semantic nodes."""

@@ -1,0 +1,1 @@
+"""The verification ladder: checks, their tolerances, and the rungs."""
