@@ -20,7 +20,15 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.files import read_json, write_json
 from benchmarks.optimize.report import plot, table
-from benchmarks.optimize.variants import BY_NAME, OPTIMIZED, STOCK, Variant, file_of, of_family
+from benchmarks.optimize.variants import (
+    BY_NAME,
+    COMPILED,
+    OPTIMIZED,
+    STOCK,
+    Variant,
+    file_of,
+    of_family,
+)
 from benchmarks.plan import parse_list
 from benchmarks.problems import MODELS, ROOT, SIZES, Model
 
@@ -31,6 +39,8 @@ TIMED = (
 )
 
 
+WRONG = 1e-3
+"""Forces of one function in other kernels or precisions are not further apart, of the largest."""
 ENVIRONMENT: dict[str, str] = {}
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2147483647"}
@@ -146,7 +156,9 @@ def give_up(left: Sequence[Mapping[str, Any]], variant: Variant, minutes: float)
 def merged(folder: Path, stem: str, ends: Sequence[str]) -> dict[str, Any]:
     """A part, and what the processes of compiled variants found: of each the last variant alone."""
     part = read_json(folder / f"{stem}.json")
-    for end in ends if part else ():
+    if not part:
+        return {}
+    for end in ends:
         extra = read_json(folder / f"{stem}{end}.json") or {
             "ratios": {},
             "forces": {},
@@ -155,10 +167,24 @@ def merged(folder: Path, stem: str, ends: Sequence[str]) -> dict[str, Any]:
         for key in ("ratios", "forces"):
             names = [n for n in extra[key] if n not in (STOCK, OPTIMIZED)]
             part[key].update({n: extra[key][n] for n in names})
+        if OPTIMIZED in extra["ratios"] and COMPILED in extra["ratios"]:
+            ours = (extra["ratios"][n]["median"] for n in (COMPILED, OPTIMIZED))
+            part["compiled_over_optimized"] = round(next(ours) / next(ours), 3)
         part["failed"].update(extra["failed"])
         if "commit" in extra and extra["commit"] != part["commit"]:
             part.setdefault("commits", {}).update(dict.fromkeys(names, extra["commit"]))
-    return part
+    return without_wrong(part)
+
+
+def without_wrong(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A part without times of variants that compute something else than the model says."""
+    wrong = {
+        n: f"forces are off by {apart:.2g} of the largest"
+        for n, apart in part["forces"].items()
+        if apart > WRONG and not BY_NAME[n].pruned
+    }
+    ratios = {n: r for n, r in part["ratios"].items() if n not in wrong}
+    return {**part, "ratios": ratios, "failed": {**part["failed"], **wrong}}
 
 
 def gather(options: argparse.Namespace, command: str) -> dict[str, Any]:

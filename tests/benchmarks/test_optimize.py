@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.files import read_json, write_json
 from benchmarks.optimize.report import plot, table
-from benchmarks.optimize.run import give_up, merged, processes
+from benchmarks.optimize.run import give_up, merged, processes, without_wrong
 from benchmarks.optimize.variants import BY_NAME, VARIANTS, file_of, of_family
 from benchmarks.problems import CRYSTALS, MODELS
 from benchmarks.table import write_into
@@ -27,6 +27,7 @@ def toy():
         "rounding": {"optimized": 2e-6, "stock": 3e-6},
         "over_estimate": {"optimized": 2.5},
         "failed": {"stock, own compile": "RuntimeError: no"},
+        "compiled_over_optimized": 0.9,
         "peak": {"stock": {"loaded_mib": 100, "peak_mib": 1300}},
     }  # fmt: skip
     facts = {"params": 100, "params_optimized": 90, "flops_ratio": 0.5, "checks": []}
@@ -46,10 +47,12 @@ def test_table():
     assert "| 7net-0 | 64 | 1,200 MiB |  |  |" in text
     assert "| 7net-0 | 1 | 100 | 90 | 0.50 |" in text
     assert "| 7net-0 | 64 | 1 | 2.50 |" in text
-    assert "7net-0, stock, own compile failed: `RuntimeError: no`" in text
+    assert "- 7net-0, stock, own compile failed (64 atoms, 1 thread): `RuntimeError: no`" in text
+    assert "Compiled over optimized, both in one process: 0.90 to 0.90 (1 row)." in text
     assert (
         "Forces in float32 differ from those of stock by at most 4.0e-06 of the largest force, and from"
-        " those of the optimized model in float64 by 2.0e-06 (stock: 3.0e-06)."
+        " those of the optimized model in float64 by 2.0e-06 (stock: 3.0e-06), where"
+        " stock was measured."
     ) in text
 
 
@@ -81,24 +84,40 @@ def test_compiled_variants_have_processes_of_their_own():
     assert list(processes(Namespace(compile=False), MODELS["7net-0"])) == [""]
 
 
-def test_parts_of_compiled_variants_are_merged(tmp_path):
-    main = {"ratios": {"optimized": 1}, "forces": {"optimized": 2}, "failed": {}, "commit": "a"}
-    extra = {
-        "ratios": {"optimized": 3, "own": 4},
-        "forces": {"optimized": 5, "own": 6},
+def part_of(apart=1e-6, compiled=0.08, commit="a"):
+    names = ("optimized", "stock, keep 0.5", "optimized, compiled")
+    return {
+        "ratios": {n: {"median": m} for n, m in zip(names, (0.1, 0.5, compiled), strict=True)},
+        "forces": dict(zip(names, (2e-6, 0.9, apart), strict=True)),
         "failed": {},
-        "commit": "b",
+        "commit": commit,
     }
+
+
+def test_parts_of_compiled_variants_are_merged(tmp_path):
+    main = part_of()
+    for key in ("ratios", "forces"):
+        del main[key]["optimized, compiled"]
     write_json(tmp_path / "x.json", main)
-    write_json(tmp_path / "x-own.json", extra)
+    write_json(tmp_path / "x-compiled.json", part_of(3e-6, commit="b"))
     late = [{"output": str(tmp_path / "x-late.json")}]
-    give_up(late, BY_NAME["optimized, compiled"], 10)
-    part = merged(tmp_path, "x", ["-own", "-late", "-missing"])
-    assert part["ratios"] == {"optimized": 1, "own": 4}
-    assert part["forces"] == {"optimized": 2, "own": 6}
-    assert (part["commit"], part["commits"]) == ("a", {"own": "b"})
-    assert part["failed"] == {"optimized, compiled": "not done after 10 minutes"}
+    give_up(late, BY_NAME["stock, own compile"], 10)
+    part = merged(tmp_path, "x", ["-compiled", "-late", "-missing"])
+    assert part["ratios"] == {**main["ratios"], "optimized, compiled": {"median": 0.08}}
+    assert part["forces"] == {**main["forces"], "optimized, compiled": 3e-6}
+    assert part["compiled_over_optimized"] == 0.8
+    assert part["commits"]["optimized, compiled"] == "b"
+    assert part["failed"] == {"stock, own compile": "not done after 10 minutes"}
     assert not merged(tmp_path, "y", ["-own"])
+
+
+def test_a_variant_with_other_forces_has_no_time():
+    """A pruned model is another function; everything else has to be the same one."""
+    part = without_wrong(part_of(apart=0.515))
+    assert list(part["ratios"]) == ["optimized", "stock, keep 0.5"]
+    assert part["failed"] == {"optimized, compiled": "forces are off by 0.52 of the largest"}
+    assert part["forces"]["optimized, compiled"] == 0.515
+    assert without_wrong(part_of()) == part_of()
 
 
 @pytest.mark.parametrize("atoms", [8, 1000])
@@ -116,6 +135,8 @@ def test_the_committed_result():
             assert len(found["ratios"]) == r["repeats"]
             got = (found["q1"], found["median"], found["q3"])
             assert got == pytest.approx(quartiles(found["ratios"]), abs=2e-4)
+        exact = [n for n in r["ratios"] if n in r["forces"] and not BY_NAME[n].pruned]
+        assert all(r["forces"][n] <= 2e-5 for n in exact), (r["model"], r["atoms"], r["threads"])
         if r["base"] == "stock":
             assert r["forces"]["optimized"] <= 5e-6
     for model in result["models"].values():
