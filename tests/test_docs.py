@@ -18,7 +18,10 @@ import click
 import pytest
 
 from irprune import errors
+from irprune.api import optimize_pipeline
 from irprune.cli import main as cli
+from irprune.families.base import Family
+from irprune.ops.base import OpDef
 from irprune.options import describe, format_value, options_of
 from irprune.pipeline import Pipeline
 from irprune.verification import tolerances
@@ -145,6 +148,28 @@ def test_every_pass_and_its_fold_is_documented() -> None:
         assert why
     rest = text.rpartition("|")[2].partition(" are approximate")[0]
     assert set(re.findall(r"`([\w-]+)`", rest)) == set(PASSES) - set(exact)
+
+
+def test_the_pipeline_of_optimize_is_the_one_that_runs() -> None:
+    text = section("passes.md", "The exact passes together")
+    assert f"    {optimize_pipeline()}\n" in text
+    assert str(optimize_pipeline(tabulate=1e-6)).endswith(
+        "cse,verify,tabulate-radial,cse,select-kernels,verify"
+    )
+
+
+@pytest.mark.parametrize(
+    ("title", "cls"),
+    [("Site and OpDef (`irprune/ops/base.py`)", OpDef), ("How a family plugs in", Family)],
+)
+def test_the_tables_of_methods_name_what_there_is(title: str, cls: type) -> None:
+    first = [row[0] for row in rows(section("architecture.md", title))]
+    named = {name for cell in first for name in re.findall(r"`(\w+)`", cell)}
+    there = {n for n, f in vars(cls).items() if callable(f) and not n.startswith("_")}
+    assert named
+    assert named <= there
+    if cls is Family:
+        assert named == there
 
 
 def test_the_tolerances_are_those_of_the_code() -> None:

@@ -24,6 +24,7 @@ from benchmarks.table import BEGIN, END, table, write_into
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmarks"
 COMMITTED = sorted((FOLDER / "results").glob("*.json"))
+assert COMMITTED
 FLOPS = {"original": 1.0, "rebuilt": 1.0, "keep-0.5": 0.4}
 
 

@@ -110,13 +110,15 @@ def test_no_rows():
     assert derivatives(kernel_for(spec, r, "cpu"), r, table, None, order=2)[0].shape == (0, 4)
 
 
-def test_opcheck():
-    spec = TableSpec(5, 3, PIECES, 2)
-    r, table, which = values(spec, n=6, many=True)
+@pytest.mark.parametrize("many", [True, False])
+def test_opcheck(many):
+    spec = TableSpec(5, 3, PIECES, 2 if many else 1)
+    r, table, which = values(spec, n=6, many=many)
+    assert (which is None) is not many
     key = remember(spec)
     torch.library.opcheck(table_ops.table_rows, (r, table, which, key, 0))
     g = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
-    torch.library.opcheck(table_ops.table_dot, (r, g, table, None if False else which, key, 1))
+    torch.library.opcheck(table_ops.table_dot, (r, g, table, which, key, 1))
 
 
 def test_operands_that_do_not_fit_are_refused():
