@@ -70,7 +70,6 @@ class Other:
 UNKNOWN = Other("unknown")
 BEHIND = "it reads a value without a type"
 """``Site.why`` of a call behind a barrier whose result is typed by what reads it."""
-ValueType = IrrepsType | Other | tuple[Any, ...]
 
 
 @dataclass(frozen=True)

@@ -199,8 +199,3 @@ def spec_of(module: Any, irreps: Sequence[Any], layouts: Sequence[Any]) -> dict[
         "math_dtype": math_dtype(module),
         "polynomial": polynomial_to_json(module.f._polynomial_orig),
     }
-
-
-def weight_dtype(module: nn.Module) -> torch.dtype:
-    """The dtype of the parameters; that of torch where there are none."""
-    return next((p.dtype for p in module.parameters()), torch.get_default_dtype())
