@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from irprune.errors import UnknownForm, UsageError
 from irprune.irreps import IrrepsType, Layout, Segment
