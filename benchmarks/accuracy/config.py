@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import yaml
 
+NUMBERED = re.compile(r". \d+(\.\d+)?$")
 SHIFTS = ("", "all", "test")
 STARTS = ("pruned", "scratch", "full", "pruned-raw")
 
@@ -117,6 +119,18 @@ class Experiment:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Of recover, for all arms."""
     pretrain: Pretraining | None = None
+    against: str = ""
+    """What the number at the end of the arms' names is: pictures show errors against it, not against
+    training compute."""
+
+    def __post_init__(self) -> None:
+        if self.against:
+            for arm in self.arms:
+                if not NUMBERED.search(arm.name):
+                    raise ValueError(
+                        f"against is {self.against!r}, but the name of the arm {arm.name!r} does not"
+                        " end with a number"
+                    )
 
 
 def asked(experiment: Experiment, arm: Arm) -> str:

@@ -1,4 +1,4 @@
-"""Tables and pictures of an experiment: mean and spread over seeds.
+"""Tables of an experiment: mean and spread over seeds.
 
 python -m benchmarks.accuracy.report RESULT.json [--write PAGE.md]
 """
@@ -9,7 +9,6 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, product
-from pathlib import Path
 from typing import Any
 
 from benchmarks.table import command_line, measured_with
@@ -145,42 +144,6 @@ def table(result: Mapping[str, Any]) -> str:
             cells.append(text + ("" if spread is None else f" ± {spread * scale:.2g}"))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def plot(result: Mapping[str, Any], path: Path) -> None:
-    """Errors against training compute, every seed a dot, means joined."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    found = rows(result)
-    shown = [k for k in ERRORS if any(k in r for r in found)]
-    if not found or not shown:
-        return
-    figure, axes = pyplot.subplots(1, len(shown), figsize=(5 * len(shown), 4), squeeze=False)
-    for axis, key in zip(axes[0], shown, strict=True):
-        label, scale = ERRORS[key]
-        for i, arm in enumerate(dict.fromkeys(r["arm"] for r in found)):
-            own = sorted(
-                (r for r in found if r["arm"] == arm and key in r), key=lambda r: r["flops"]
-            )
-            color = f"C{i % 10}"
-            x, y = [r["flops"] / 1e12 for r in own], [r[key][0] * scale for r in own]
-            if x and max(x) > 0:
-                axis.plot(x, y, "-", color=color, label=arm)
-                dots = [r for r in measurements(result) if r["arm"] == arm]
-                axis.plot([r["flops"] / 1e12 for r in dots], [r["test"][key] * scale for r in dots],
-                          ".", color=color)  # fmt: skip
-            elif y:
-                axis.axhline(y[0], color=color, linestyle="--", label=arm)
-        axis.set(xscale="log", yscale="log", xlabel="training, TFLOP", ylabel=f"error of {label}")
-        axis.legend(fontsize=7)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for suffix in (".svg", ".png"):
-        figure.savefig(path.with_name(path.name + suffix), dpi=110)
-    pyplot.close(figure)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.accuracy.config import Arm, Experiment, asked, made_of, read
-from benchmarks.accuracy.report import plot, published
+from benchmarks.accuracy.picture import plot
+from benchmarks.accuracy.report import published
 from benchmarks.files import read_json, write_json
 from benchmarks.problems import MODELS, ROOT
 
@@ -161,14 +162,20 @@ def gather(experiment: Experiment, folder: Path, command: str) -> dict[str, Any]
         **machine.stamp(f"accuracy/{experiment.name}", command),
         "question": experiment.question,
         "model": experiment.model,
+        "against": experiment.against,
         "data": vars(experiment.data),
         "settings": dict(experiment.settings),
         "pretraining": read_json(made(experiment, folder).with_suffix(".json"))
         if experiment.pretrain
         else None,
-        "arms": [{**vars(a), "settings": dict(a.settings)} for a in experiment.arms],
+        "arms": arms_of(experiment),
         "results": [r for r in found if r],
     }
+
+
+def arms_of(experiment: Experiment) -> list[dict[str, Any]]:
+    """The arms, as a result has them."""
+    return [{**vars(a), "settings": dict(a.settings)} for a in experiment.arms]
 
 
 def main() -> None:

@@ -16,16 +16,16 @@ from ase.io import write
 from benchmarks.accuracy import cost
 from benchmarks.accuracy.config import Arm, Data, Pretraining, asked, read
 from benchmarks.accuracy.datasets import moved_by, parts, shifted, shifts, told_by
+from benchmarks.accuracy.picture import plot
 from benchmarks.accuracy.report import (
     ERRORS,
     compute_at,
     equal_errors,
-    plot,
     published,
     rows,
     table,
 )
-from benchmarks.accuracy.run import gather, jobs_of, made, part, told
+from benchmarks.accuracy.run import arms_of, gather, jobs_of, made, part, told
 from benchmarks.problems import MODELS
 from benchmarks.table import write_into
 from irprune.data.frames import labels_of
@@ -270,6 +270,24 @@ def test_the_best_rate_is_taken_and_the_result_is_gathered(tmp_path):
     assert (tmp_path / "picture.svg").read_text().count("scratch") >= 1
 
 
+def test_a_picture_against_the_numbers_of_the_arms(tmp_path):
+    results = [
+        {"arm": f"{kind} {share}", "steps": 100, "seed": 0, "params": 10, "flops": 2e12, "lr": 0.1,
+         "flops_chosen": 1e12, "before": {**test, "force_mae_ev_per_a": 1.0}, "test": test}
+        for kind in ("taylor", "random") for share in (0.25, 0.5)
+        for test in [{"force_mae_ev_per_a": share, "energy_mae_ev_per_atom": None,
+                      "stress_mae_gpa": None}]
+    ]  # fmt: skip
+    plot({"against": "share kept", "arms": [], "results": results}, tmp_path / "picture")
+    drawn = (tmp_path / "picture.svg").read_text()
+    for label in ("taylor, 100 steps", "random, 100 steps", "share kept (dotted: before training)"):
+        assert f"<!-- {label} -->" in drawn
+    assert "training, TFLOP" not in drawn
+    arms = [{"name": "taylor", "start": "full"}]
+    with pytest.raises(ValueError, match="the name of the arm 'taylor' does not end with a number"):
+        experiment_of(tmp_path, against="share kept", arms=arms)
+
+
 def test_parts_of_another_version_are_not_mixed_in(tmp_path):
     experiment = experiment_of(tmp_path)
     folder = tmp_path / "out"
@@ -310,6 +328,8 @@ def test_the_committed_result_is_on_its_page(path):
     assert f"[{path.stem}.md]" in (folder / "README.md").read_text(encoding="utf-8")
     result = json.loads(path.read_text(encoding="utf-8"))
     assert write_into(page, published(result)) == page
+    experiment = read(folder / "configs" / f"{path.stem}.yaml")
+    assert json.loads(json.dumps(arms_of(experiment))) == result["arms"]
     assert {r["seed"] for r in result["results"]} == {0, 1, 2}
     assert all(row["seeds"] == 3 for row in rows(result))
     assert path.with_suffix(".svg").is_file()
