@@ -98,7 +98,7 @@ class PolySpec:
         out, at = [], 0
         for order, _ in self.outputs:
             block = parts[at : at + 2 * order + 1]
-            out.append(block.permute(1, 2, 0).reshape(x.shape[0], -1))
+            out.append(block.permute(1, 2, 0).flatten(1))
             at += 2 * order + 1
         return torch.cat(out, dim=1)
 

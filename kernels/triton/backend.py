@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import os
 from typing import ClassVar
 
@@ -13,6 +11,7 @@ from torch import Tensor
 from irprune.backends import Backend, Decline, Kernel, Spec, remember
 from irprune.irreps import Layout
 from irprune.kernels.operands import refuse_tangents
+from irprune.kernels.triton.installed import broken_interpreter, missing_triton
 from irprune.specs.layout import to_ir_mul, to_mul_ir
 from irprune.specs.path import PathSpec
 from irprune.specs.poly import PolySpec
@@ -98,33 +97,3 @@ def _polynomial(spec: PolySpec) -> Kernel:
 def interpreted() -> bool:
     """Whether Triton runs kernels in its interpreter: it reads the variable when it is imported."""
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on", "y")
-
-
-@functools.cache
-def missing_triton() -> str | None:
-    """Why triton cannot be used, or None."""
-    if importlib.util.find_spec("triton") is None:
-        return "the package triton is not installed (pip install 'irprune[triton]')"
-    from importlib.metadata import version
-
-    found = version("triton")
-    if not (3, 6) <= _numbers(found) < (3, 10):
-        return f"works with triton 3.6 to 3.9, found {found}"
-    return None
-
-
-@functools.cache
-def broken_interpreter() -> str | None:
-    """Why the interpreter cannot run the kernels, or None: that of triton 3.6 loops over bounds from
-    memory by a conversion that numpy 2.4 has taken away.
-    """
-    from importlib.metadata import version
-
-    triton, numpy = version("triton"), version("numpy")
-    if _numbers(triton) < (3, 7) and _numbers(numpy) >= (2, 4):
-        return f"the interpreter of triton {triton} needs numpy before 2.4, found {numpy}"
-    return None
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2])

@@ -120,6 +120,16 @@ def pin(spec: PathSpec | PolySpec, dtype: torch.dtype, config: Config) -> None:
     _PINNED[kernel_key(spec), dtype] = legal(spec, config)
 
 
+def unpin(spec: PathSpec | PolySpec, dtype: torch.dtype) -> None:
+    """Takes back what was pinned for a spec and dtype."""
+    _PINNED.pop((kernel_key(spec), dtype), None)
+
+
+def unpin_all() -> None:
+    """Takes back everything that was pinned in this process."""
+    _PINNED.clear()
+
+
 def pinned(spec: PathSpec | PolySpec, dtype: torch.dtype) -> bool:
     """Whether this process has been told what to use."""
     return (kernel_key(spec), dtype) in _PINNED

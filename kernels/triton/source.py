@@ -50,6 +50,11 @@ class Text:
     blocks: int
     """Programs along the second axis of the grid."""
 
+    @property
+    def pipelined(self) -> bool:
+        """Whether it has a loop whose loads may be in flight together; else there is one stage."""
+        return any("num_stages=STAGES" in line for line in self.body)
+
     def __str__(self) -> str:
         names = ", ".join(name for name, _ in self.parameters)
         fixed = [name for name, kind in self.parameters if kind == "index"]
@@ -116,7 +121,8 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
 
 def _source(text: Text, config: Config, dtype: torch.dtype) -> Source:
     kinds = {"operand": POINTERS[dtype], "sum": POINTERS[accumulator(dtype)], "index": INDEX}
-    constexprs = {"BLOCK": config.block, "STAGES": config.stages}
+    stages = config.stages if text.pipelined else 1
+    constexprs = {"BLOCK": config.block, "STAGES": stages}
     signature = {name: kinds[kind] for name, kind in text.parameters}
     aligned = [i for i, (_, kind) in enumerate(text.parameters) if kind != "index"]
     return Source(
@@ -127,7 +133,7 @@ def _source(text: Text, config: Config, dtype: torch.dtype) -> Source:
         attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
         options={
             "num_warps": config.warps,
-            "num_stages": config.stages,
+            "num_stages": stages,
             "enable_fp_fusion": True,
         },
         blocks=text.blocks,

@@ -8,14 +8,14 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from importlib.metadata import version
 from typing import Any
 
 import torch
 
 from irprune.kernels.triton.config import REVISION, Config, kernel_key
+from irprune.kernels.triton.installed import triton_version
 from irprune.kernels.tuner.architecture import Architecture
 from irprune.kernels.tuner.stage1 import Candidate, ranked
 from irprune.specs.path import PathSpec
@@ -39,7 +39,7 @@ class Key:
     triton: str
     ptxas: str
     degree: int
-    """Edges of a node, the nearest power of two."""
+    """Edges of a node, the nearest power of two; 1 for a polynomial."""
 
     @property
     def name(self) -> str:
@@ -67,10 +67,15 @@ def key_of(
         LAYOUT,
         REVISION,
         architecture.name,
-        version("triton"),
+        str(triton_version()),
         assembler(architecture),
-        bucket(degree),
+        degree_of(spec, degree),
     )
+
+
+def degree_of(spec: PathSpec | PolySpec, degree: float) -> int:
+    """What the key of a spec says of a number of edges per node: a polynomial has no edges."""
+    return 1 if isinstance(spec, PolySpec) else bucket(degree)
 
 
 def bucket(degree: float) -> int:
@@ -136,6 +141,10 @@ class Entry:
             return min(self.timed, key=lambda t: t.median).config
         order = ranked(self.candidates) if self.complete else ()
         return order[0].config if order else None
+
+    def surveyed(self, wanted: Collection[Config]) -> bool:
+        """Whether stage 1 has seen all of these configurations; a table may hold a winner alone."""
+        return self.complete and {c.config for c in self.candidates} >= set(wanted)
 
     def alone(self) -> Entry:
         """The entry with nothing but its winner: what a table needs that is handed on."""

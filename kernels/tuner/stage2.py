@@ -6,6 +6,7 @@ first: one that computes something else is an error, whatever its time.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,13 @@ EDGES = 200_000
 """Edges of the problem that is timed: enough to fill a large GPU."""
 ELEMENTS = 4
 """Rows of weights of a polynomial that is timed."""
+CHECKED = 500
+"""Edges (rows, of a polynomial) of the problem that is checked: in float64, by a reference that keeps
+every product of every path."""
+CLOCK = 2e9
+"""Cycles per second of a GPU, about; a sleep that is somewhat longer or shorter does no harm."""
+LONGEST = 0.02
+"""Seconds that the host takes for a call at most; the first one compiles, and takes longer."""
 FLUSH = 256 * 1024 * 1024
 """Bytes written before a call is timed, so that its operands are not in the cache of the GPU."""
 
@@ -101,13 +109,19 @@ def with_gradients(kernel: Callable[..., Tensor], given: Problem) -> tuple[Tenso
     return made.detach(), *torch.autograd.grad(made, given.operands, g)
 
 
-def check(given: Problem, made: Sequence[Tensor], config: Config) -> None:
-    """Compares values and gradients with the reference in float64.
+def reference(given: Problem) -> tuple[Tensor, ...]:
+    """Values and gradients as the spec itself evaluates them, in float64."""
+    return with_gradients(Reference().kernel(given.spec), given.exact())
+
+
+def check(
+    given: Problem, made: Sequence[Tensor], expected: Sequence[Tensor], config: Config
+) -> None:
+    """Compares values and gradients with those of the reference.
 
     Raises:
         CheckFailed: they differ; names the configuration.
     """
-    expected = with_gradients(Reference().kernel(given.spec), given.exact())
     tolerance = TOLERANCE[given.operands[0].dtype]
     for i, (a, b) in enumerate(zip(made, expected, strict=True)):
         error = float((a.double() - b).abs().max() / b.abs().max().clamp(min=1e-30))
@@ -120,21 +134,30 @@ def check(given: Problem, made: Sequence[Tensor], config: Config) -> None:
 
 
 class CudaTimer:
-    """Times calls with events of the GPU, its cache flushed before each."""
+    """Times calls with events of the GPU, its cache flushed before each.
+
+    The GPU is kept busy while the host queues the call, as long as the slowest call before took the
+    host: else a short kernel is timed by how fast the host launches it. The first call has no lead.
+    """
 
     def __init__(self, device: torch.device) -> None:
         if device.type != "cuda" or not torch.cuda.is_available():
             raise UsageError(f"stage 2 of the tuner times on a GPU, but the device is {device}")
         self.device = device
         self.flush = torch.empty(FLUSH, dtype=torch.int8, device=device)
+        self.lead = 0.0
 
     def __call__(self, call: Call) -> float:
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        self.flush.zero_()
-        begin.record()
-        call()
-        end.record()
-        torch.cuda.synchronize(self.device)
+        with torch.cuda.device(self.device):
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            self.flush.zero_()
+            torch.cuda._sleep(int(1.5 * self.lead * CLOCK))
+            begin.record()
+            start = time.perf_counter()
+            call()
+            self.lead = max(self.lead, min(time.perf_counter() - start, LONGEST))
+            end.record()
+            end.synchronize()
         return float(begin.elapsed_time(end)) / 1000
 
 

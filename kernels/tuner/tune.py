@@ -10,13 +10,22 @@ from typing import Any, ClassVar
 import torch
 
 from irprune.errors import UsageError
-from irprune.kernels.triton.backend import missing_triton
-from irprune.kernels.triton.config import pin
+from irprune.kernels.triton.config import configs, pin, unpin
+from irprune.kernels.triton.installed import missing_triton
 from irprune.kernels.tuner import cache
 from irprune.kernels.tuner.architecture import Architecture, architecture_named, architecture_of
 from irprune.kernels.tuner.entry import Entry, Key, key_of
 from irprune.kernels.tuner.stage1 import Candidate, Compile, compile_source, ranked, survey
-from irprune.kernels.tuner.stage2 import CudaTimer, Timer, check, problem, race, triton_call
+from irprune.kernels.tuner.stage2 import (
+    CHECKED,
+    CudaTimer,
+    Timer,
+    check,
+    problem,
+    race,
+    reference,
+    triton_call,
+)
 from irprune.passmanager import Progress
 from irprune.specs.path import PathSpec
 from irprune.specs.poly import PolySpec
@@ -53,7 +62,7 @@ class TritonTuner:
         architecture = _architecture(request.architecture, device)
         dtype = getattr(torch, request.dtype)
         key = key_of(request.spec, dtype, architecture, request.degree)
-        known = None if request.fresh else cache.load(key)
+        known = None if request.fresh else _known(key, request.spec)
         entry = known if known is not None and known.complete else None
         if entry is None:
             entry = self._first(request.spec, dtype, architecture, key, known, progress)
@@ -90,13 +99,18 @@ class TritonTuner:
         entry: Entry,
         progress: Progress,
     ) -> Entry:
+        best = [c.config for c in ranked(entry.candidates)[: request.best]]
+        small = problem(request.spec, dtype, device, entry.key.degree, CHECKED)
+        expected = reference(small)
         given = problem(request.spec, dtype, device, entry.key.degree)
-        configs = [c.config for c in ranked(entry.candidates)[: request.best]]
-        calls = [(c, triton_call(given, c)) for c in configs]
-        for i, (config, call) in enumerate(calls):
-            progress(f"check {config}", i, len(calls))
-            check(given, call(), config)
-        timed = race(calls, self.timer(device), request.rounds, progress=progress)
+        try:
+            for i, config in enumerate(best):
+                progress(f"check {config}", i, len(best))
+                check(small, triton_call(small, config)(), expected, config)
+            calls = [(c, triton_call(given, c)) for c in best]
+            timed = race(calls, self.timer(device), request.rounds, progress=progress)
+        finally:
+            unpin(request.spec, dtype)
         pin(request.spec, dtype, timed[0].config)
         made = dataclasses.replace(entry, timed=timed, device=device_name(device))
         cache.save(made)
@@ -110,6 +124,16 @@ class TritonTuner:
         """
         entries = [Entry.from_json(e) for e in found]
         cache.write_table(Path(path), [e.alone() for e in entries] if winners else entries)
+
+
+def _known(key: Key, spec: PathSpec | PolySpec) -> Entry | None:
+    """What need not be done again. A winner without the other candidates, as tables hand it on, is
+    enough to run, but leaves nothing to choose from.
+    """
+    found = cache.load(key)
+    if found is not None and (found.timed or found.surveyed(configs(spec))):
+        return found
+    return cache.read(key)
 
 
 def device_name(device: torch.device) -> str:

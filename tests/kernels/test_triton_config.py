@@ -11,7 +11,7 @@ import torch
 from irprune.backends import choose
 from irprune.errors import UsageError
 from irprune.irreps import Segment
-from irprune.kernels.triton import backend as module
+from irprune.kernels.triton import installed
 from irprune.kernels.triton.backend import Triton
 from irprune.kernels.triton.config import Config, config_for, configs, default, pin
 from irprune.kernels.triton.convolution import groups
@@ -106,46 +106,38 @@ def test_declines_name_the_reason(monkeypatch):
     assert choose(spec, cpu, torch.float32).backend != "triton"
 
 
-def test_without_triton_the_decline_is_loud(monkeypatch):
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    module.missing_triton.cache_clear()
-    try:
-        refusal = Triton().supports(scalars(), torch.device("cuda"), torch.float32)
-    finally:
-        module.missing_triton.cache_clear()
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (None, "the package triton is not installed (pip install 'irprune[triton]')"),
+        ("3.10.1", "works with triton 3.6 to 3.9, found 3.10.1"),
+    ],
+)
+def test_without_a_triton_that_fits_the_decline_is_loud(found, reason, monkeypatch):
+    monkeypatch.setattr(installed, "triton_version", lambda: found)
+    refusal = Triton().supports(scalars(), torch.device("cuda"), torch.float32)
     assert refusal is not None
     assert refusal.loud
-    assert str(refusal) == (
-        "triton: the package triton is not installed (pip install 'irprune[triton]')"
-    )
+    assert str(refusal) == f"triton: {reason}"
 
 
-def test_an_unknown_triton_is_declined(monkeypatch):
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "3.10.1")
-    module.missing_triton.cache_clear()
-    try:
-        refusal = Triton().supports(scalars(), torch.device("cuda"), torch.float32)
-    finally:
-        module.missing_triton.cache_clear()
-    assert refusal is not None
-    assert "works with triton 3.6 to 3.9, found 3.10.1" in str(refusal)
+def test_triton_is_asked_for_its_version_itself(monkeypatch):
+    """Wheels for ROCm are called otherwise: what a distribution says is not asked for."""
+    monkeypatch.setattr("importlib.metadata.version", lambda name: 1 / 0)
+    installed.triton_version.cache_clear()
+    assert str(installed.triton_version()).startswith("3.")
+    assert installed.missing_triton() is None
 
 
 def test_an_interpreter_that_cannot_loop_is_declined(monkeypatch):
-    found = {"triton": "3.6.0", "numpy": "2.4.0"}
-    monkeypatch.setattr("importlib.metadata.version", found.__getitem__)
+    monkeypatch.setattr(installed, "triton_version", lambda: "3.6.0")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     given = scalars(), torch.device("cpu"), torch.float32
-    refusals = []
-    for numpy in ("2.4.0", "2.3.5"):
-        found["numpy"] = numpy
-        module.missing_triton.cache_clear()
-        module.broken_interpreter.cache_clear()
-        refusals.append(Triton().supports(*given))
-    module.missing_triton.cache_clear()
-    module.broken_interpreter.cache_clear()
-    assert str(refusals[0]) == (
+    monkeypatch.setattr("numpy.__version__", "2.4.0")
+    refusal = Triton().supports(*given)
+    assert str(refusal) == (
         "triton: the interpreter of triton 3.6.0 needs numpy before 2.4, found 2.4.0"
     )
-    assert refusals[0].loud
-    assert refusals[1] is None
+    assert refusal.loud
+    monkeypatch.setattr("numpy.__version__", "2.3.5")
+    assert Triton().supports(*given) is None

@@ -243,7 +243,7 @@ def test_a_layer_of_sevennet_0_is_in_the_shipped_table(architecture, monkeypatch
         s.module for s in model.sites.values() if "convolution.convolution" in str(s.node.target)
     ]
     made = next(e.key for e in shipped() if e.key.architecture == architecture)
-    monkeypatch.setattr(entry, "version", lambda name: made.triton)
+    monkeypatch.setattr(entry, "triton_version", lambda: made.triton)
     monkeypatch.setattr(entry, "assembler", lambda place: made.ptxas)
     place = architecture_named(architecture)
     for module in (first, *rest):
@@ -255,7 +255,7 @@ def test_a_layer_of_sevennet_0_is_in_the_shipped_table(architecture, monkeypatch
     said = capsys.readouterr().err
     assert "no configuration is timed for" in said
     assert "no configuration is tuned" not in said
-    monkeypatch.setattr(entry, "version", lambda name: "3.6.0")
+    monkeypatch.setattr(entry, "triton_version", lambda: "3.6.0")
     assert cache.load(key_of(spec, torch.float32, place, 30.0)) is None
 
 
@@ -309,3 +309,65 @@ def test_on_the_cpu_and_where_it_is_pinned_nothing_is_asked(monkeypatch):
     assert lookup.chosen(spec, torch.zeros(3, 20), 9) == default(spec)
     triton_config.pin(spec, torch.float32, B)
     assert lookup.chosen(spec, torch.zeros(3, 20), 9) == B
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Tensors of this processor are served as those of an H100 are."""
+    monkeypatch.setattr(lookup, "on_gpu", lambda x: True)
+    monkeypatch.setattr(lookup, "_architecture", lambda device: H100)
+    monkeypatch.setattr(lookup, "_name", lambda device: "some GPU")
+    monkeypatch.setattr(triton_config, "_PINNED", {})
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_files_and_compilers_are_asked_once(monkeypatch):
+    """What a call of a kernel costs the host decides about small systems."""
+    spec, asked = scalars(), []
+    cache.save(timed(key_of(spec, torch.float32, H100, 32)))
+    monkeypatch.setattr(lookup, "key_of", lambda *a: asked.append(a) or key_of(*a))
+    for edges in (90, 99, 93):
+        assert lookup.chosen(spec, torch.zeros(3, 20), edges) == A
+    assert len(asked) == 1
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_torch_compile_takes_the_configuration_as_a_constant():
+    """fullgraph: nothing of the way to it is traced."""
+    spec = scalars()
+    cache.save(timed(key_of(spec, torch.float32, H100, 32)))
+
+    def block(x):
+        return x * lookup.chosen(spec, x, 90).block
+
+    made = torch.compile(block, fullgraph=True, backend="eager", dynamic=True)
+    for rows in (3, 5):
+        assert torch.equal(made(torch.ones(rows, 20)), torch.full((rows, 20), 16.0))
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_a_time_of_another_gpu_is_used_and_said(monkeypatch, capsys):
+    spec = scalars()
+    cache.save(timed(key_of(spec, torch.float32, H100, 32)))
+    monkeypatch.setattr(lookup, "_name", lambda device: "another GPU")
+    assert lookup.chosen(spec, torch.zeros(3, 20), 96) == A
+    assert capsys.readouterr().err == (
+        f"irprune: the configuration of {spec.key} on sm_90 in float32 with about 32 edges per node"
+        " was timed on some GPU, and not on another GPU\n"
+    )
+
+
+def test_a_gpu_that_is_not_known_gets_the_default(monkeypatch, capsys):
+    spec = scalars()
+    monkeypatch.setattr(lookup, "on_gpu", lambda x: True)
+    monkeypatch.setattr(triton_config, "_PINNED", {})
+    monkeypatch.setattr(lookup, "architecture_of", lambda d: architecture_named("sm_121"))
+    lookup._architecture.cache_clear()
+    try:
+        assert lookup.chosen(spec, torch.zeros(3, 20), 9) == default(spec)
+    finally:
+        lookup._architecture.cache_clear()
+    assert capsys.readouterr().err.startswith(
+        "irprune: nothing can be tuned for cpu, the default configurations are used: no GPU"
+        " architecture is called 'sm_121'"
+    )

@@ -11,8 +11,9 @@ import torch
 from irprune.backends import Reference
 from irprune.cli import main as cli
 from irprune.errors import CheckFailed, UsageError
-from irprune.kernels.triton.config import Config, configs
+from irprune.kernels.triton.config import Config, configs, pin, pinned
 from irprune.kernels.tuner import cache, stage1, stage2, tune
+from irprune.kernels.tuner.entry import key_of
 from irprune.kernels.tuner.stage2 import Problem, check, problem, race, with_gradients
 from irprune.passmanager import no_progress
 from irprune.specs.problems import SHAPES, problem_named
@@ -93,18 +94,19 @@ def test_what_is_timed_is_compared_with_the_reference(spec):
     given = problem(spec, torch.float32, CPU, degree=4, count=24)
     made = with_gradients(Reference().kernel(spec), given)
     config = configs(spec)[0]
-    check(given, made, config)
+    expected = stage2.reference(given)
+    check(given, made, expected, config)
     wrong = list(made)
     wrong[1] = wrong[1] * 1.01
     with pytest.raises(CheckFailed) as error:
-        check(given, wrong, config)
+        check(given, wrong, expected, config)
     assert str(error.value) == (
         f"the Triton configuration {config} gives another gradient by operand 0 than {spec.key} says:"
         " they differ by 0.01 of the largest, tolerance 0.0001"
     )
     wrong = (made[0] * float("nan"), *made[1:])
     with pytest.raises(CheckFailed, match="gives other values than"):
-        check(given, wrong, config)
+        check(given, wrong, expected, config)
 
 
 def test_the_problem_has_the_degree_that_was_asked_for():
@@ -171,7 +173,13 @@ def test_on_a_gpu_the_best_few_are_timed_and_kept(compiler, monkeypatch):
     spec = scalars()
     monkeypatch.setattr(tune, "_architecture", lambda name, device: stage_architecture())
     monkeypatch.setattr(tune, "device_name", lambda device: "a fake GPU")
-    monkeypatch.setattr(tune, "problem", lambda s, t, device, d: problem(s, t, CPU, d, 40))
+    made = []
+
+    def on_this_processor(spec, dtype, device, degree, count=200_000):
+        made.append(count)
+        return problem(spec, dtype, CPU, degree, 40)
+
+    monkeypatch.setattr(tune, "problem", on_this_processor)
     pinned = []
     monkeypatch.setattr(tune, "pin", lambda *a: pinned.append(a))
 
@@ -192,9 +200,53 @@ def test_on_a_gpu_the_best_few_are_timed_and_kept(compiler, monkeypatch):
     assert found["winner"] == str(asked[2])
     assert len(found["timed"]) == 3
     assert pinned == [(spec, torch.float32, asked[2])]
+    assert made == [stage2.CHECKED, 200_000]  # the reference never sees the one that is timed
     again = tuner.tune(request(spec, device="cuda"), no_progress)
     assert again["cached"]
     assert len(pinned) == 1
+
+
+def test_nothing_stays_pinned_after_a_configuration_that_is_wrong(compiler, monkeypatch):
+    spec = scalars()
+    monkeypatch.setattr(tune, "_architecture", lambda name, device: stage_architecture())
+    monkeypatch.setattr(tune, "problem", lambda s, t, device, d, n=0: problem(s, t, CPU, d, 40))
+
+    def wrong_call(given, config):
+        def run():
+            pin(spec, torch.float32, config)
+            return tuple(2 * t for t in with_gradients(Reference().kernel(spec), given))
+
+        return run
+
+    monkeypatch.setattr(tune, "triton_call", wrong_call)
+    with pytest.raises(CheckFailed, match="gives other values than"):
+        tune.TritonTuner(compiler).tune(request(spec, device="cuda"), no_progress)
+    assert not pinned(spec, torch.float32)
+
+
+def test_a_winner_alone_leaves_nothing_to_choose_from(compiler, monkeypatch, tmp_path):
+    """A table that comes with irprune holds one configuration: good to run, not to time."""
+    spec, table = scalars(), tmp_path / "table.json"
+    tuner = tune.TritonTuner(compiler)
+    found = tuner.tune(request(spec), no_progress)
+    tuner.write_table(str(table), [found], winners=True)
+    monkeypatch.setenv("IRPRUNE_CACHE", str(tmp_path / "another"))
+    monkeypatch.setenv(cache.TABLES, str(table))
+    before = len(compiler.compiled)
+    again = tuner.tune(request(spec), no_progress)
+    assert not again["cached"]
+    assert len(again["candidates"]) == len(configs(spec))
+    assert len(compiler.compiled) == 2 * before
+    assert tuner.tune(request(spec), no_progress)["cached"]
+
+
+def test_what_is_tuned_for_a_polynomial_is_found_where_it_runs(compiler):
+    """It has no edges, whatever the model's number of neighbours is."""
+    spec = specs.polynomial()
+    found = tune.TritonTuner(compiler).tune(request(spec, degree=40.0), no_progress)
+    assert found["key"]["degree"] == 1
+    key = key_of(spec, torch.float32, stage_architecture(), 1.0)
+    assert str(cache.load(key).winner) == found["winner"]
 
 
 def stage_architecture():
