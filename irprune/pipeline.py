@@ -144,6 +144,8 @@ REFUSALS = {
 
 def _refused(p: Pass, fact: str, by: str | None) -> str:
     text = REFUSALS.get(fact, "the graph has {fact!r}, which {name} refuses")
+    if fact == "masks" and fact in p.provides:
+        text += ", or choose all at once, as in {name}{{axes=[channel,radial]}}"
     return f"{p.name}: " + text.format(name=p.name, fact=fact, by=by or "an exact pass")
 
 

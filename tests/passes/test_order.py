@@ -35,6 +35,15 @@ def test_a_selection_is_not_forgotten(graph, name):
         irprune.run(f"score{{by=random}},select{{edge-lmax=2}},{name},slice", graph)
 
 
+def test_a_second_selection_does_not_replace_the_first(graph):
+    with pytest.raises(
+        PipelineError,
+        match=r"^select: blocks are selected but not removed, and select would forget which; run slice"
+        r" before it, or choose all at once, as in select\{axes=\[channel,radial\]\}$",
+    ):
+        irprune.run("score{by=random},select{edge-lmax=2},select{edge-lmax=0},slice", graph)
+
+
 @pytest.mark.parametrize(("lmax", "left"), [(1, "1x0e"), (2, "1x0e+1x2e"), (3, "1x0e+1x2e+1x3o")])
 def test_edge_lmax_is_an_order_not_a_position(graph, lmax, left):
     small = irprune.run(f"score{{by=random}},select{{edge-lmax={lmax}}},slice", graph)
