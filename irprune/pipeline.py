@@ -136,7 +136,7 @@ def _missing(p: Pass, fact: str, lost_to: str | None) -> str:
 
 
 REFUSALS = {
-    "masks": "blocks are selected but not removed, and {name} would forget which; run slice before it",
+    "masks": "blocks are selected but not removed, and {name} heeds no selection; run slice before it",
     "lowered": "{by} has rewritten ops for speed, and these keep all their blocks; run {name} before",
 }
 """Fact → why a pass refuses a graph that has it, and what to do."""
