@@ -416,9 +416,10 @@ def verify_step(
     graph: EquivariantGraph, data: Sequence[Atoms] | None = None, seed: int = 0
 ) -> list[Check]:
     """What ``verify_each`` runs after a pass: types, masked = sliced, and three quick rungs."""
+    from irprune.data.choice import evenly
     from irprune.verification.ladder import verify_graph
 
-    frames = list(data[:2]) if data else None
+    frames: Sequence[Atoms] | None = evenly(data, 2) if data else None
     if frames is None and graph.atomistic is not None:
         frames = generated_frames(graph, 2, seed)
     return verify_graph(graph, frames, seed=seed, steps=("rotation", "permutation", "forces"))

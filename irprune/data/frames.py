@@ -21,6 +21,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from irprune.atomistic import Atomistic
+from irprune.data.choice import number_in
 from irprune.data.database import Rows, is_database
 from irprune.errors import DataError
 
@@ -204,7 +205,7 @@ def check_frames(
         raise DataError("there are no structures; give a file with at least one")
     labels = []
     for number, atoms in enumerate(frames):
-        where = f"frame {number} ({atoms.get_chemical_formula() or 'no atoms'})"
+        where = f"frame {number_in(frames, number)} ({atoms.get_chemical_formula() or 'no atoms'})"
         if len(atoms) == 0:
             raise DataError(f"{where} has no atoms; remove it")
         try:
