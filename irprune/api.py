@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from irprune.arguments import check_structures
 from irprune.errors import UsageError
 from irprune.options import format_value
 from irprune.passmanager import (
@@ -101,6 +102,8 @@ def run_reported(
 
     Raises:
         PipelineError: the pipeline does not parse, or a requirement is not met.
+        UsageError: data that is no sequence of structures.
+        DataError: data without any.
         CheckFailed: with ``verify_each``, a pass broke what it claims to keep.
     """
     if target not in TARGETS:
@@ -109,6 +112,8 @@ def run_reported(
         raise UsageError(
             f"passes run on the CPU, got device {device!r}; evaluate and the calculator run on others"
         )
+    if data is not None:
+        check_structures(data)
     context = PassContext(
         frames=data,
         seed=seed,
@@ -393,10 +398,12 @@ def evaluate(
     """Errors against the labels of the structures or, with ``reference``, against that model.
 
     Raises:
+        UsageError: data that is no sequence of structures.
         DataError: structures that the model cannot run on, or without labels.
     """
     from irprune.evaluate.metrics import compare_potentials, evaluate_frames
 
+    check_structures(data)
     found = potential(model, trust)
     if reference is None:
         return evaluate_frames(found, data, batch_size)
