@@ -20,7 +20,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     of ``path``, for writers that look at it.
 
     Raises:
-        UsageError: the folder does not exist or cannot be written, or ``path`` is a folder.
+        UsageError: the folder does not exist or cannot be written, or ``path`` is a folder,
+            a pipe or a device.
     """
     final = Path(path)
     check_writable(final)
@@ -57,6 +58,11 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     final = Path(path)
     if final.is_dir():
         raise UsageError(f"cannot write {final}: it is a folder; name a file")
+    if final.exists() and not final.is_file():
+        raise UsageError(
+            f"cannot write {final}: it is no regular file but a pipe or a device, which a file would"
+            " replace; name a file"
+        )
     if not final.parent.is_dir():
         raise UsageError(f"cannot write {final}: there is no folder {final.parent}")
     if not os.access(final.parent, os.W_OK):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -49,5 +50,15 @@ def test_nothing_written_is_an_error(tmp_path: Path) -> None:
 def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="it is a folder"):
         check_writable(tmp_path)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for special in (pipe, Path("/dev/null")):
+        with pytest.raises(UsageError) as caught, atomic_path(special):
+            pass
+        assert str(caught.value) == (
+            f"cannot write {special}: it is no regular file but a pipe or a device, which a file would"
+            " replace; name a file"
+        )
+        assert not special.is_file()
     with pytest.raises(UsageError, match=r"there is no folder .*gone"):
         check_writable(tmp_path / "gone" / "x")
