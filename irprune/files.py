@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from irprune.errors import UsageError
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a path beside ``path`` to write to; on success it takes the place of ``path``.
 
-    On any failure what was written is removed and ``path`` is as it was. The name keeps the suffix
+    Its permissions are those of the file that it replaces, else those of any new file here. On any
+    failure what was written is removed and ``path`` is as it was. The name keeps the suffix
     of ``path``, for writers that look at it.
 
     Raises:
@@ -33,9 +35,23 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise FileNotFoundError(f"nothing was written for {final}")
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
+        temporary.chmod(_mode(final, folder))
         os.replace(temporary, final)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _mode(final: Path, folder: Path) -> int:
+    """The permissions of the file that is replaced; of a new one, those that any new file has here.
+
+    Writers create files as they like (safetensors: for the owner alone). The umask cannot be read
+    without setting it, which other threads would notice, so a file is created to see.
+    """
+    seen = final
+    if not final.exists():
+        seen = folder / f"{final.name}.mode"
+        seen.touch()
+    return stat.S_IMODE(seen.stat().st_mode)
 
 
 def cache_folder(part: str) -> Path:

@@ -23,6 +23,22 @@ def test_success_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_permissions_are_those_of_any_new_file_or_of_the_old_one(
+    tmp_path: Path, umask: int
+) -> None:
+    target = tmp_path / "model.irp"
+    before = os.umask(umask)
+    try:
+        for expected in (0o666 & ~umask, 0o640):
+            with atomic_path(target) as temporary:
+                temporary.touch(0o600)  # as safetensors does
+            assert target.stat().st_mode & 0o777 == expected
+            target.chmod(0o640)
+    finally:
+        os.umask(before)
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_failure_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, error: type[BaseException]
