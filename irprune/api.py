@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from irprune.arguments import check_structures
+from irprune.arguments import check_graph, check_structures
 from irprune.errors import UsageError
 from irprune.options import format_value
 from irprune.passmanager import (
@@ -102,7 +102,7 @@ def run_reported(
 
     Raises:
         PipelineError: the pipeline does not parse, or a requirement is not met.
-        UsageError: data that is no sequence of structures.
+        UsageError: a graph that is none, or data that is no sequence of structures.
         DataError: data without any.
         CheckFailed: with ``verify_each``, a pass broke what it claims to keep.
     """
@@ -112,6 +112,8 @@ def run_reported(
         raise UsageError(
             f"passes run on the CPU, got device {device!r}; evaluate and the calculator run on others"
         )
+    passes = Pipeline.of(pipeline)
+    check_graph(graph)
     if data is not None:
         check_structures(data)
     context = PassContext(
@@ -127,7 +129,7 @@ def run_reported(
         stopwatch=stopwatch,
     )
     return run_pipeline(
-        Pipeline.of(pipeline),
+        passes,
         graph,
         context,
         observers=observers,
@@ -380,9 +382,16 @@ def calculator(
     head: str | None = None,
     compiled: bool = True,
 ) -> IrpruneCalculator:
-    """An ASE calculator: energy, atomic energies, forces, stress. ``compiled`` as for ``potential``."""
+    """An ASE calculator: energy, atomic energies, forces, stress. ``compiled`` as for ``potential``.
+
+    Raises:
+        UsageError: a device that is not there; otherwise as ``potential``.
+    """
+    from irprune.devices import usable_device
     from irprune.evaluate.calculator import IrpruneCalculator
 
+    if device is not None:
+        usable_device(device, f"calculator: device {device!r}")
     found = potential(model, trust, dtype, compiled=compiled)
     return IrpruneCalculator(found.module, found.atomistic, head=head, device=device)
 

@@ -1,4 +1,4 @@
-"""What a user hands over in Python, looked at before any work. Needs no torch."""
+"""What a user hands over in Python, looked at before any work."""
 
 from __future__ import annotations
 
@@ -6,6 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from irprune.errors import DataError, UsageError
+
+
+def check_graph(graph: Any) -> None:
+    """
+    Raises:
+        UsageError: no graph.
+    """
+    from irprune.graph import EquivariantGraph
+
+    if isinstance(graph, str | Path):
+        raise UsageError(
+            f"a pipeline runs on a graph, got the path {str(graph)!r}; read it first:"
+            f" irprune.load({str(graph)!r})"
+        )
+    if not isinstance(graph, EquivariantGraph):
+        raise UsageError(
+            f"a pipeline runs on a graph, got {type(graph).__name__}; irprune.load reads one, and"
+            " irprune.trace makes one of a module"
+        )
 
 
 def check_structures(data: Any) -> None:

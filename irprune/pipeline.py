@@ -68,7 +68,11 @@ class Pipeline:
 
     @classmethod
     def of(cls, value: Pipeline | Pass | str | Path | Iterable[Pass]) -> Pipeline:
-        """From whatever a user hands over: text, a path to a YAML recipe, passes, a pipeline."""
+        """From whatever a user hands over: text, a path to a YAML recipe, passes, a pipeline.
+
+        Raises:
+            PipelineError: it does not parse, or is none of these.
+        """
         if isinstance(value, Pipeline):
             return value
         if isinstance(value, Pass):
@@ -84,7 +88,14 @@ class Pipeline:
                 raise PipelineError(f"cannot read the recipe {path}: {reason}") from None
         if isinstance(value, str):
             return cls.parse(value)
-        return cls(tuple(value))
+        passes = tuple(value)
+        for p in passes:
+            if not isinstance(p, Pass):
+                raise PipelineError(
+                    f"a pipeline is text, a recipe's path or a list of passes, got {p!r} in a list;"
+                    " write names and options as one text: 'score,select{keep=0.5},slice'"
+                )
+        return cls(passes)
 
     def text(self) -> str:
         return ",".join(p.text() for p in self.passes)

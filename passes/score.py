@@ -117,10 +117,12 @@ class Score(Pass):
         criterion: Criterion,
         frames: Sequence[Atoms],
     ) -> tuple[Finished, Sums]:
+        from irprune.devices import usable_device
         from irprune.passes.criteria.loop import accumulate, finish
-        from irprune.passes.criteria.placement import device_named, placed
+        from irprune.passes.criteria.placement import placed
 
-        device = device_named(self.device or context.device)
+        name = self.device or context.device
+        device = usable_device(name, f"score: device {name!r}")
         checkpoint = self._checkpoint(graph, context, frames, str(device))
         there = placed(graph, device)
         measure = criterion.prepare(there, context.seed)

@@ -114,13 +114,9 @@ class Session:
         """
         if self.device == "cpu":
             return
-        import torch
+        from irprune.devices import usable_device
 
-        try:
-            torch.empty(0, device=self.device)
-        except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UsageError(f"--device {self.device} cannot be used: {reason}") from None
+        usable_device(self.device, f"--device {self.device}")
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Progress]:
