@@ -107,6 +107,16 @@ def test_two_processes_are_one_with_the_doubled_batch(files, tmp_path):
         assert torch.allclose(value, weights[1][name], atol=1e-9)
 
 
+def test_a_run_without_a_step(files, capsys):
+    """Its table had no columns, and the title stood there letter by letter."""
+    args = [a for a in arguments(files) if a != "--json"]
+    assert run([*args, "--steps", "0"]) == 2
+    assert "recover: values that make no sense: steps=0\n" in capsys.readouterr().err
+    assert run([*args, "--deadline", "1e-9"]) == 0
+    said = capsys.readouterr().out
+    assert said == "0 steps (deadline), 12 structures, 5 left out, 0 held out\n"
+
+
 def test_what_is_held_out_is_not_learned_from(files, tmp_path, capsys):
     frames = read(files / "data.extxyz", ":")
     write(tmp_path / "some.extxyz", [api.generated_frames(toy.graph(), 1, seed=9)[0], *frames[3:5]])
