@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from irprune.atomistic import Atomistic
 from irprune.data.choice import number_in
 from irprune.data.database import Rows, is_database
+from irprune.data.neighbours import unit_frame
 from irprune.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -198,7 +199,7 @@ def check_frames(
 
     Raises:
         DataError: no frames, a frame without atoms, numbers that are not finite (with the number
-            of the frame, counted from 0), an element that the model does not know, or a needed
+            of the frame, counted from 0), a cell that its periodic directions cannot have, an element that the model does not know, or a needed
             label that no frame has.
     """
     if not frames:
@@ -208,17 +209,17 @@ def check_frames(
         where = f"frame {number_in(frames, number)} ({atoms.get_chemical_formula() or 'no atoms'})"
         if len(atoms) == 0:
             raise DataError(f"{where} has no atoms; remove it")
-        try:
+        with _named(where):
             found = labels_of(atoms)
             if atomistic is not None:
                 atomistic.species_of(atoms.numbers)
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from error
         for name, value in _values(atoms, found):
             if not np.isfinite(value).all():
                 raise DataError(
                     f"{where} has a value in its {name} that is not finite; correct or remove it"
                 )
+        with _named(where):
+            unit_frame(np.array(atoms.cell), atoms.pbc)
         labels.append(found)
     for name in need_labels:
         if not any(found.has(name) for found in labels):
@@ -227,6 +228,15 @@ def check_frames(
                 f" (extended XYZ: {name}=), {name} and {_PREFIXES[0]}{name} in info and arrays"
             )
     return labels
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Errors in the data say where."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 def _values(atoms: Atoms, labels: Labels) -> Iterator[tuple[str, Any]]:
