@@ -199,8 +199,8 @@ def check_frames(
 
     Raises:
         DataError: no frames, a frame without atoms, numbers that are not finite (with the number
-            of the frame, counted from 0), a cell that its periodic directions cannot have, an element that the model does not know, or a needed
-            label that no frame has.
+            of the frame, counted from 0), a cell that does not fit the periodic directions, an
+            element that the model does not know, or a needed label that no frame has.
     """
     if not frames:
         raise DataError("there are no structures; give a file with at least one")
