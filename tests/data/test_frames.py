@@ -172,7 +172,7 @@ def nan_stress() -> Atoms:
         (
             lambda: Atoms("Cu", pbc=True),
             r"^frame 1 \(Cu\): periodic boundary conditions \[True, True, True\] need a finite,"
-            r" non-zero cell vector in each periodic direction, got cell .*; set the cell or pbc=False$",
+            r" non-zero cell vector in each periodic direction, got .*; set the cell or pbc=False$",
         ),
         (
             lambda: Atoms("Cu", cell=[[1, 0, 0], [2, 0, 0], [0, 0, 1]], pbc=True),
