@@ -53,10 +53,10 @@ def command(
 
     Ratios within one run are given, and no times: those of another run or machine do not compare.
     """
-    session.check_device()
     if what == "kernels":
         if len(models) > 1:
             raise UsageError(f"bench kernels takes one model, got {len(models)}")
+        session.check_device()
         work = _kernels(session, models, problems, backends, rows, degree, rounds)
     else:
         given = [n for n, v in (("--problem", problems), ("--backend", backends)) if v]
@@ -178,8 +178,7 @@ def _measure(
 def _models(session: Session, models: Sequence[str], atoms: int, rounds: int) -> Work:
     if not models:
         raise UsageError("bench models needs at least one MODEL")
-    if session.device != "cpu":
-        raise UsageError(f"bench models runs on the CPU, got --device {session.device}")
+    session.only_cpu("bench models runs")
 
     def work(model: str) -> tuple[str, dict[str, Any], Measure]:
         settings = {"asked": {"atoms": atoms, "rounds": rounds, "dtype": session.dtype}}

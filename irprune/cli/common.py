@@ -106,6 +106,15 @@ class Session:
                 f"cannot use the structures in {path}: {type(error).__name__}: {error}"
             ) from error
 
+    def only_cpu(self, what: str) -> None:
+        """Refuses a device where it would not be used; ``what`` is a verb and what it does.
+
+        Raises:
+            UsageError: another device than the CPU.
+        """
+        if self.device != "cpu":
+            raise UsageError(f"{what} on the CPU, got --device {self.device}; leave it out")
+
     def check_device(self) -> None:
         """Refuses a device that is not there.
 
