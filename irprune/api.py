@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from irprune.arguments import check_graph, check_structures
 from irprune.errors import UsageError
 from irprune.options import format_value
 from irprune.passmanager import (
@@ -101,6 +102,8 @@ def run_reported(
 
     Raises:
         PipelineError: the pipeline does not parse, or a requirement is not met.
+        UsageError: a graph that is none, or data that is no sequence of structures.
+        DataError: data without any.
         CheckFailed: with ``verify_each``, a pass broke what it claims to keep.
     """
     if target not in TARGETS:
@@ -109,6 +112,10 @@ def run_reported(
         raise UsageError(
             f"passes run on the CPU, got device {device!r}; evaluate and the calculator run on others"
         )
+    passes = Pipeline.of(pipeline)
+    check_graph(graph)
+    if data is not None:
+        check_structures(data)
     context = PassContext(
         frames=data,
         seed=seed,
@@ -122,7 +129,7 @@ def run_reported(
         stopwatch=stopwatch,
     )
     return run_pipeline(
-        Pipeline.of(pipeline),
+        passes,
         graph,
         context,
         observers=observers,
@@ -375,9 +382,16 @@ def calculator(
     head: str | None = None,
     compiled: bool = True,
 ) -> IrpruneCalculator:
-    """An ASE calculator: energy, atomic energies, forces, stress. ``compiled`` as for ``potential``."""
+    """An ASE calculator: energy, atomic energies, forces, stress. ``compiled`` as for ``potential``.
+
+    Raises:
+        UsageError: a device that is not there; otherwise as ``potential``.
+    """
+    from irprune.devices import usable_device
     from irprune.evaluate.calculator import IrpruneCalculator
 
+    if device is not None:
+        usable_device(device, f"calculator: device {device!r}")
     found = potential(model, trust, dtype, compiled=compiled)
     return IrpruneCalculator(found.module, found.atomistic, head=head, device=device)
 
@@ -393,10 +407,12 @@ def evaluate(
     """Errors against the labels of the structures or, with ``reference``, against that model.
 
     Raises:
+        UsageError: data that is no sequence of structures.
         DataError: structures that the model cannot run on, or without labels.
     """
     from irprune.evaluate.metrics import compare_potentials, evaluate_frames
 
+    check_structures(data)
     found = potential(model, trust)
     if reference is None:
         return evaluate_frames(found, data, batch_size)
@@ -416,9 +432,10 @@ def verify_step(
     graph: EquivariantGraph, data: Sequence[Atoms] | None = None, seed: int = 0
 ) -> list[Check]:
     """What ``verify_each`` runs after a pass: types, masked = sliced, and three quick rungs."""
+    from irprune.data.choice import evenly
     from irprune.verification.ladder import verify_graph
 
-    frames = list(data[:2]) if data else None
+    frames: Sequence[Atoms] | None = evenly(data, 2) if data else None
     if frames is None and graph.atomistic is not None:
         frames = generated_frames(graph, 2, seed)
     return verify_graph(graph, frames, seed=seed, steps=("rotation", "permutation", "forces"))

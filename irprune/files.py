@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,13 @@ from irprune.errors import UsageError
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a path beside ``path`` to write to; on success it takes the place of ``path``.
 
-    On any failure what was written is removed and ``path`` is as it was. The name keeps the suffix
+    Its permissions are those of the file that it replaces, else those of any new file here. On any
+    failure what was written is removed and ``path`` is as it was. The name keeps the suffix
     of ``path``, for writers that look at it.
 
     Raises:
-        UsageError: the folder does not exist or cannot be written, or ``path`` is a folder.
+        UsageError: the folder does not exist or cannot be written, or ``path`` is a folder,
+            a pipe or a device.
     """
     final = Path(path)
     check_writable(final)
@@ -32,9 +35,23 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise FileNotFoundError(f"nothing was written for {final}")
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
+        temporary.chmod(_mode(final, folder))
         os.replace(temporary, final)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _mode(final: Path, folder: Path) -> int:
+    """The permissions of the file that is replaced; of a new one, those that any new file has here.
+
+    Writers create files as they like (safetensors: for the owner alone). The umask cannot be read
+    without setting it, which other threads would notice, so a file is created to see.
+    """
+    seen = final
+    if not final.exists():
+        seen = folder / f"{final.name}.mode"
+        seen.touch()
+    return stat.S_IMODE(seen.stat().st_mode)
 
 
 def cache_folder(part: str) -> Path:
@@ -57,6 +74,11 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     final = Path(path)
     if final.is_dir():
         raise UsageError(f"cannot write {final}: it is a folder; name a file")
+    if final.exists() and not final.is_file():
+        raise UsageError(
+            f"cannot write {final}: it is no regular file but a pipe or a device, which a file would"
+            " replace; name a file"
+        )
     if not final.parent.is_dir():
         raise UsageError(f"cannot write {final}: there is no folder {final.parent}")
     if not os.access(final.parent, os.W_OK):

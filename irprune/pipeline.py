@@ -9,6 +9,7 @@ checked, nothing is moved or added.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -68,23 +69,48 @@ class Pipeline:
 
     @classmethod
     def of(cls, value: Pipeline | Pass | str | Path | Iterable[Pass]) -> Pipeline:
-        """From whatever a user hands over: text, a path to a YAML recipe, passes, a pipeline."""
+        """From whatever a user hands over: text, a path to a YAML recipe, passes, a pipeline.
+
+        Raises:
+            PipelineError: it does not parse, has no pass, or is none of these.
+        """
         if isinstance(value, Pipeline):
             return value
+        found = cls._of(value)
+        if not found.passes:
+            what = (
+                f"{str(value)!r} has none" if isinstance(value, str | Path) else "the list is empty"
+            )
+            raise PipelineError(
+                f"a pipeline has at least one pass, but {what}; `irprune passes` lists them"
+            )
+        return found
+
+    @classmethod
+    def _of(cls, value: Pass | str | Path | Iterable[Pass]) -> Pipeline:
         if isinstance(value, Pass):
             return cls((value,))
-        if isinstance(value, Path) or (
-            isinstance(value, str) and value.strip().endswith((".yaml", ".yml"))
-        ):
-            path = Path(value)
-            try:
-                return cls.from_yaml(path.read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError) as error:
-                reason = getattr(error, "strerror", None) or "it is not a text file"
-                raise PipelineError(f"cannot read the recipe {path}: {reason}") from None
         if isinstance(value, str):
-            return cls.parse(value)
-        return cls(tuple(value))
+            return cls._read(Path(value)) if _is_recipe(value) else _parse_named(value)
+        if isinstance(value, Path):
+            return cls._read(value)
+        passes = tuple(value)
+        for p in passes:
+            if not isinstance(p, Pass):
+                raise PipelineError(
+                    f"a pipeline is text, a recipe's path or a list of passes, got {p!r} in a list;"
+                    " write names and options as one text: 'score,select{keep=0.5},slice'"
+                )
+        return cls(passes)
+
+    @classmethod
+    def _read(cls, path: Path) -> Pipeline:
+        """A recipe in a file."""
+        try:
+            return cls.from_yaml(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not a text file"
+            raise PipelineError(f"cannot read the recipe {path}: {reason}") from None
 
     def text(self) -> str:
         return ",".join(p.text() for p in self.passes)
@@ -127,6 +153,24 @@ class Pipeline:
         return len(self.passes)
 
 
+def _is_recipe(text: str) -> bool:
+    """Whether text is the path of a recipe, and no pipeline."""
+    return text.strip().endswith((".yaml", ".yml"))
+
+
+def _parse_named(text: str) -> Pipeline:
+    """Reads pipeline text; a file that is named like no recipe is told so."""
+    try:
+        return Pipeline.parse(text)
+    except PipelineError as error:
+        if not os.path.isfile(text):
+            raise
+        raise PipelineError(
+            f"{text} is a file, but the name of a recipe ends in .yaml or .yml; rename it (read as the"
+            f" text of a pipeline: {error})"
+        ) from None
+
+
 def _missing(p: Pass, fact: str, lost_to: str | None) -> str:
     names = [n for n in providers(fact) if n != p.name]
     remedy = f"add one of: {', '.join(names)}" if names else "no registered pass provides it"
@@ -136,7 +180,7 @@ def _missing(p: Pass, fact: str, lost_to: str | None) -> str:
 
 
 REFUSALS = {
-    "masks": "blocks are selected but not removed, and {name} would forget which; run slice before it",
+    "masks": "blocks are selected but not removed, and {name} heeds no selection; run slice before it",
     "lowered": "{by} has rewritten ops for speed, and these keep all their blocks; run {name} before",
 }
 """Fact → why a pass refuses a graph that has it, and what to do."""
@@ -144,6 +188,8 @@ REFUSALS = {
 
 def _refused(p: Pass, fact: str, by: str | None) -> str:
     text = REFUSALS.get(fact, "the graph has {fact!r}, which {name} refuses")
+    if fact == "masks" and fact in p.provides:
+        text += ", or choose all at once, as in {name}{{axes=[channel,radial]}}"
     return f"{p.name}: " + text.format(name=p.name, fact=fact, by=by or "an exact pass")
 
 

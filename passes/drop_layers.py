@@ -9,6 +9,10 @@ from irprune.errors import UsageError
 from irprune.passmanager import Pass, PassContext
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+
     from irprune.graph import EquivariantGraph
 
 
@@ -21,7 +25,7 @@ class DropLayers(Pass):
     count: int | None = None
     """How many to remove: those that change the forces least."""
     structures: int = 4
-    """Structures to measure the change on."""
+    """Structures to measure the change on; of the data, evenly spaced."""
 
     name: ClassVar[str] = "drop-layers"
     summary: ClassVar[str] = "remove message-passing layers: layers= or count="
@@ -38,6 +42,7 @@ class DropLayers(Pass):
         """
         from irprune import depth
         from irprune.api import generated_frames
+        from irprune.data.choice import evenly
 
         if bool(self.layers) == (self.count is not None):
             raise UsageError(
@@ -49,8 +54,11 @@ class DropLayers(Pass):
         if self.count < 1 or self.structures < 1:
             what = "count" if self.count < 1 else "structures"
             raise UsageError(f"drop-layers: {what} must be 1 or more, got {getattr(self, what)}")
-        frames = list((context.frames or ())[: self.structures])
-        frames = frames or generated_frames(graph, self.structures, context.seed)
+        frames: Sequence[Atoms] = (
+            evenly(context.frames, self.structures)
+            if context.frames
+            else generated_frames(graph, self.structures, context.seed)
+        )
         dropped: list[int] = []
         measured = context.results.setdefault("layers", [])
         for done in range(self.count):

@@ -28,6 +28,7 @@ class Recover(Settings, Pass):
     name: ClassVar[str] = "recover"
     summary: ClassVar[str] = "train the pruned weights to the original's energies and forces"
     trait: ClassVar[str] = "approximate(weights are trained)"
+    refuses: ClassVar[tuple[str, ...]] = ("masks",)
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:
         """The graph with trained weights; the curve is in ``context.results["recover"]``.

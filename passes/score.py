@@ -10,6 +10,8 @@ from irprune.errors import DataError, UsageError
 from irprune.passmanager import Pass, PassContext
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ase import Atoms
 
     from irprune.graph import EquivariantGraph
@@ -27,7 +29,7 @@ class Score(Pass):
     probes: int = 2
     """Random force directions per structure (energy-force); 0 takes all 3N, exactly."""
     structures: int = 24
-    """Structures to use at most; generated where no data are given."""
+    """Structures to use at most, evenly spaced; generated where no data are given."""
     max_force: float = 50.0
     """eV/Å; structures with a larger force are left out (energy-force), and counted."""
     energy_weight: float = 1.0
@@ -63,7 +65,11 @@ class Score(Pass):
         if kind.structures:
             frames = self._frames(graph, context, criterion)
             finished, sums = self._look_at(graph, context, criterion, frames)
-            counts = {"structures": sums.used, "left_out": len(frames) - sums.used}
+            counts = {
+                "structures": sums.used,
+                "left_out": len(frames) - sums.used,
+                "given": len(context.frames) if context.frames else None,
+            }
         else:
             finished, counts = self._look(graph, context, criterion), {}
         detail = {
@@ -80,7 +86,7 @@ class Score(Pass):
 
     def _frames(
         self, graph: EquivariantGraph, context: PassContext, criterion: Criterion
-    ) -> list[Atoms]:
+    ) -> Sequence[Atoms]:
         """The structures to look at, checked."""
         if graph.atomistic is None:
             raise UsageError(
@@ -89,16 +95,18 @@ class Score(Pass):
             )
         if self.structures < 1:
             raise UsageError(f"score: structures must be 1 or more, got {self.structures}")
-        frames = list((context.frames or ())[: self.structures])
-        if not frames and criterion.labels:
+        if not context.frames and criterion.labels:
             raise UsageError(
                 f"score{{by={self.by}}} needs labelled structures, and none were given: give them"
                 " with --data, or use by=energy-force, which needs no labels"
             )
-        if not frames:
+        if not context.frames:
             from irprune.data.generate import generate
 
             return generate(graph.atomistic, self.structures, context.seed, max_atoms=16)
+        from irprune.data.choice import evenly
+
+        frames = evenly(context.frames, self.structures)
         criterion.check(frames)
         return frames
 
@@ -107,12 +115,14 @@ class Score(Pass):
         graph: EquivariantGraph,
         context: PassContext,
         criterion: Criterion,
-        frames: list[Atoms],
+        frames: Sequence[Atoms],
     ) -> tuple[Finished, Sums]:
+        from irprune.devices import usable_device
         from irprune.passes.criteria.loop import accumulate, finish
-        from irprune.passes.criteria.placement import device_named, placed
+        from irprune.passes.criteria.placement import placed
 
-        device = device_named(self.device or context.device)
+        name = self.device or context.device
+        device = usable_device(name, f"score: device {name!r}")
         checkpoint = self._checkpoint(graph, context, frames, str(device))
         there = placed(graph, device)
         measure = criterion.prepare(there, context.seed)
@@ -143,7 +153,7 @@ class Score(Pass):
         return Finished(measure.finish(np.zeros(graph.blocks.n_classes)), None, {})
 
     def _checkpoint(
-        self, graph: EquivariantGraph, context: PassContext, frames: list[Atoms], device: str
+        self, graph: EquivariantGraph, context: PassContext, frames: Sequence[Atoms], device: str
     ) -> Checkpoint | None:
         if self.checkpoint is None:
             return None

@@ -58,7 +58,7 @@ class Select(Pass):
     summary: ClassVar[str] = "choose the blocks to keep: keep=, to=, params=, flops= or latency="
     trait: ClassVar[str] = "approximate(blocks are removed)"
     requires: ClassVar[tuple[str, ...]] = ("scores",)
-    refuses: ClassVar[tuple[str, ...]] = ("lowered",)
+    refuses: ClassVar[tuple[str, ...]] = ("masks", "lowered")
     provides: ClassVar[tuple[str, ...]] = ("masks",)
 
     def run(self, graph: EquivariantGraph, context: PassContext) -> EquivariantGraph:

@@ -21,7 +21,7 @@ class Verify(Pass):
     """
 
     structures: int = 3
-    """Structures of the data to use; without data, as many are generated."""
+    """Structures of the data to use, evenly spaced; without data, as many are generated."""
 
     name: ClassVar[str] = "verify"
     summary: ClassVar[str] = "types, masked = sliced, symmetries, forces, stress, NVE drift"
@@ -33,9 +33,10 @@ class Verify(Pass):
         Raises:
             CheckFailed: names the checks, their values and tolerances.
         """
+        from irprune.data.choice import evenly
         from irprune.verification.ladder import verify_graph
 
-        frames = list(context.frames or ())[: self.structures] or None
+        frames = evenly(context.frames, self.structures) if context.frames else None
         checks = verify_graph(graph, frames, seed=context.seed, structures=self.structures)
         context.results["verify"] = [*context.results.get("verify", ()), *checks]
         failed = [c for c in checks if not c.ok]

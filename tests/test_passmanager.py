@@ -223,6 +223,36 @@ def test_missing_recipe_is_named(tmp_path: Any) -> None:
         Pipeline.of(str(tmp_path / "gone.yaml"))
 
 
+def test_a_pipeline_without_a_pass_is_refused(tmp_path: Any) -> None:
+    """It would run, and write the model as it was."""
+    recipe = tmp_path / "empty.yaml"
+    recipe.write_text("")
+    for value, what in (
+        ("", "'' has none"),
+        (str(recipe), f"{str(recipe)!r} has none"),
+        (recipe, f"{str(recipe)!r} has none"),
+        ([], "the list is empty"),
+    ):
+        with pytest.raises(PipelineError) as caught:
+            Pipeline.of(value)
+        assert str(caught.value) == (
+            f"a pipeline has at least one pass, but {what}; `irprune passes` lists them"
+        )
+
+
+def test_a_file_that_is_no_recipe_by_its_name_is_told_so(tmp_path: Any, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r5.txt").write_text("- t-mark\n")
+    with pytest.raises(PipelineError) as caught:
+        Pipeline.of("r5.txt")
+    assert str(caught.value).startswith(
+        "r5.txt is a file, but the name of a recipe ends in .yaml or .yml; rename it (read as the text"
+        " of a pipeline: no pass is called 'r5'"
+    )
+    (tmp_path / "t-mark").write_text("")
+    assert Pipeline.of("t-mark") == Pipeline((Mark(),))
+
+
 def test_python_values_are_checked_too() -> None:
     with pytest.raises(PipelineError, match="pass t-probe, option count: expected whole number"):
         Pipeline((Probe(count="3"),))  # type: ignore[arg-type]

@@ -53,10 +53,10 @@ def command(
 
     Ratios within one run are given, and no times: those of another run or machine do not compare.
     """
-    session.check_device()
     if what == "kernels":
         if len(models) > 1:
             raise UsageError(f"bench kernels takes one model, got {len(models)}")
+        session.check_device()
         work = _kernels(session, models, problems, backends, rows, degree, rounds)
     else:
         given = [n for n, v in (("--problem", problems), ("--backend", backends)) if v]
@@ -178,8 +178,7 @@ def _measure(
 def _models(session: Session, models: Sequence[str], atoms: int, rounds: int) -> Work:
     if not models:
         raise UsageError("bench models needs at least one MODEL")
-    if session.device != "cpu":
-        raise UsageError(f"bench models runs on the CPU, got --device {session.device}")
+    session.only_cpu("bench models runs")
 
     def work(model: str) -> tuple[str, dict[str, Any], Measure]:
         settings = {"asked": {"atoms": atoms, "rounds": rounds, "dtype": session.dtype}}
@@ -191,7 +190,12 @@ def _models(session: Session, models: Sequence[str], atoms: int, rounds: int) ->
 def _whole(
     session: Session, model: str, size: int, rounds: int, progress: Progress
 ) -> dict[str, Any]:
-    """A model as it is against what ``optimize`` makes of it: energy, forces and stress in turn."""
+    """A model as it is against what ``optimize`` makes of it: energies and forces are compared, then
+    energy, forces and stress timed in turn.
+
+    Raises:
+        UsageError: a network without atoms, or a model that is optimized already.
+    """
     import statistics
 
     from irprune import api
@@ -199,14 +203,24 @@ def _whole(
     from irprune.data.generate import repeated
     from irprune.profile.compare import in_turn
     from irprune.profile.model import ready
+    from irprune.verification.physical import agreement
 
     graph = session.load(model)
+    if graph.atomistic is None:
+        raise UsageError(
+            f"bench models needs an interatomic potential, but {model} is a network without atoms;"
+            " bench kernels times its kernels"
+        )
     if "lowered" in graph.facts:
         raise UsageError(f"{model} is optimized already; name the model that it was made of")
     progress(f"{model}, optimize", 0, None)
     fast = api.optimize(graph, verify=False)
     atoms = repeated(crystal([model], [graph]), size)
     subjects = [ready(g, atoms) for g in (graph, fast)]
+    progress(f"{model}, compare", 0, None)
+    moved = atoms.copy()
+    moved.rattle(0.05, seed=session.seed)  # forces that symmetry makes vanish would be all rounding
+    found = agreement(subjects[0].potential, subjects[1].potential, [moved])
     progress(f"{model}, in turn", 0, None)
     times = in_turn([s.call for s in subjects], rounds)
     ratios = [b / a for a, b in times]
@@ -221,7 +235,9 @@ def _whole(
             "optimized": {"median": median, "q1": q1, "q3": q3},
         },
         "kernels": None if fast.kernels is None else fast.kernels.counts(),
-        "ok": True,
+        "errors": {"optimized": found.value},
+        "tolerance": found.tolerance,
+        "ok": found.ok,
     }
 
 

@@ -10,7 +10,7 @@ import click
 
 from irprune.cli.common import Session, common_options, existing_file
 from irprune.cli.job import data_option, pipeline_option, target_option
-from irprune.errors import EXIT_CHECK, UsageError
+from irprune.errors import EXIT_CHECK
 
 if TYPE_CHECKING:
     from irprune.debugging.failure import Trial
@@ -61,6 +61,7 @@ def search(
     """What a search for a failure works on: pipeline, graph, and how candidates are run."""
     from irprune.passmanager import Pipeline
 
+    session.only_cpu("passes run")
     pipeline = Pipeline.of(pipeline_text)
     pipeline.check({"irreps"})
     existing_file(data, "the data file")
@@ -74,8 +75,6 @@ def _trial(
 ) -> Trial:
     from irprune.debugging.failure import Trial
 
-    if session.device != "cpu":
-        raise UsageError(f"passes run on the CPU, got --device {session.device}")
     frames = session.frames(data, graph.atomistic) if data else None
     count = iter(range(1, 10**9))
     return Trial(

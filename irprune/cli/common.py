@@ -106,6 +106,15 @@ class Session:
                 f"cannot use the structures in {path}: {type(error).__name__}: {error}"
             ) from error
 
+    def only_cpu(self, what: str) -> None:
+        """Refuses a device where it would not be used; ``what`` is a verb and what it does.
+
+        Raises:
+            UsageError: another device than the CPU.
+        """
+        if self.device != "cpu":
+            raise UsageError(f"{what} on the CPU, got --device {self.device}; leave it out")
+
     def check_device(self) -> None:
         """Refuses a device that is not there.
 
@@ -114,13 +123,9 @@ class Session:
         """
         if self.device == "cpu":
             return
-        import torch
+        from irprune.devices import usable_device
 
-        try:
-            torch.empty(0, device=self.device)
-        except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UsageError(f"--device {self.device} cannot be used: {reason}") from None
+        usable_device(self.device, f"--device {self.device}")
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Progress]:

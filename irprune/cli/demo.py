@@ -41,6 +41,7 @@ def command(
     from irprune.errors import UsageError
     from irprune.report.html import write
 
+    session.only_cpu("demo runs")
     if not 0 < keep <= 1:
         raise UsageError(f"keep must be a fraction in (0, 1], got {keep:g}")
     names = tuple(e.strip() for e in elements.split(",") if e.strip())

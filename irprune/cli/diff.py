@@ -16,6 +16,7 @@ def command(session: Session, model: str, other: str) -> int:
     """Compare the graphs of MODEL and OTHER: nodes, blocks per layer and l, sizes."""
     from irprune.difference import diff
 
+    session.only_cpu("diff compares")
     a, b = session.load(model), session.load(other)
     compared = diff(a, b)
     payload = {

@@ -22,6 +22,7 @@ def command(session: Session, model: str, output: str, target: str, no_verify: b
     from irprune.export import export
     from irprune.files import check_writable
 
+    session.only_cpu("export computes")
     path = check_writable(Path(output))
     graph = session.load(model)
     with session.progress("export") as progress:

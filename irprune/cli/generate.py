@@ -50,6 +50,9 @@ def command(
         raise UsageError(
             f"ASE knows no format for {path.name}; name a file that ends in .extxyz, .xyz or .db"
         )
+    names = [k for k in kinds.replace(",", " ").split() if k]
+    if "melt" not in names:
+        session.only_cpu("generate without melts runs")
     graph = session.load(model)
     if graph.atomistic is None:
         raise UsageError(f"{model} is no interatomic potential: it has no elements")
@@ -57,7 +60,6 @@ def command(
     if elements is not None:
         chosen = numbers_of(s for s in elements.replace(",", " ").split() if s)
         graph.atomistic.species_of(chosen)
-    names = [k for k in kinds.replace(",", " ").split() if k]
     if not names:
         raise UsageError(f"--kinds names none: {kinds!r}")
     calm = tuple(k for k in names if k != "melt")

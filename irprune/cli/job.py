@@ -146,6 +146,7 @@ class Job:
         from irprune.recipe import recipe_of
 
         given = self.options
+        session.only_cpu("passes run")
         self.pipeline.check({"irreps"})
         existing_file(given.data, "the data file")
         output = check_writable(Path(given.output)) if given.output else None

@@ -59,6 +59,7 @@ def command(
     from irprune.data.generate import repeated
     from irprune.files import check_writable
 
+    session.only_cpu("profile measures")
     existing_file(data, "the data file")
     if html:
         check_writable(html)

@@ -166,6 +166,10 @@ def _print(session: Session, payload: dict[str, Any]) -> None:
     from irprune.report.model import Report, Row
     from irprune.report.terminal import comparison_table
 
+    title = (
+        f"{payload['steps']} steps ({payload['stopped']}), {payload['n_frames']} structures,"
+        f" {payload['n_left_out']} left out, {payload['n_valid']} held out"
+    )
     rows = payload["history"]
     held = payload["validation"]
     columns = {"first step": rows[:1], "last step": rows[-1:]}
@@ -173,13 +177,11 @@ def _print(session: Session, payload: dict[str, Any]) -> None:
         columns |= {"held out, first": held[:1], "held out, last": held[-1:]}
     names = [k for k in (rows[:1] or [{}])[0] if "_mae" in k or k == "loss"]
     shown = {k: v[0] for k, v in columns.items() if v}
-    table = Report(
-        f"{payload['steps']} steps ({payload['stopped']}), {payload['n_frames']} structures,"
-        f" {payload['n_left_out']} left out, {payload['n_valid']} held out",
-        tuple(shown),
-        tuple(Row(n, "", tuple(v.get(n) for v in shown.values())) for n in names),
-    )
-    session.console.print(comparison_table(table))
+    if shown:
+        values = tuple(Row(n, "", tuple(v.get(n) for v in shown.values())) for n in names)
+        session.console.print(comparison_table(Report(title, tuple(shown), values)))
+    else:  # a deadline before the first step
+        session.console.print(title)
     if payload["best"] is not None:
         session.console.print(f"best on held-out structures after step {payload['best']}")
     if payload["output"] is not None:

@@ -86,6 +86,11 @@ def print_run(
             f" (values) and {bound['slope']:.1e} (slopes)",
             markup=False,
         )
+    scored = payload.get("score") or {}
+    if scored.get("given"):
+        session.console.print(
+            f"scored on {scored['structures']} of {scored['given']} structures", markup=False
+        )
     for timed in payload.get("latency", []):
         on = f" on {timed['atoms']} atoms" if "atoms" in timed else ""
         session.console.print(

@@ -81,6 +81,8 @@ def command(
             "show draws --against OTHER beside MODEL: give --html or --svg as well, or compare the two"
             " with irprune diff"
         )
+    if not scores:
+        session.only_cpu("show without --scores reads")
     existing_file(data, "the data file")
     graph = session.load(model)
     other = session.load(against) if against else None

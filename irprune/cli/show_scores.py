@@ -37,6 +37,7 @@ def importance_of(found: Mapping[str, Any] | None) -> Importance | None:
         layers=found["layers"],
         elements=found["elements"] or {},
         structures=found.get("structures"),
+        given=found.get("given"),
         stability=(found["stability"] or {}).get("overall"),
     )
 
@@ -58,7 +59,7 @@ def print_scores(session: Session, found: Mapping[str, Any]) -> None:
     console = session.console
     importance = importance_of(found)
     assert importance is not None
-    seen = "" if importance.structures is None else f" on {importance.structures} structures"
+    seen = importance.seen and f" on {importance.seen}"
     console.print(f"\nimportance by {importance.criterion}{seen}", markup=False)
     if importance.stability is not None:
         console.print(

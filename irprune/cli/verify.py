@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     help="Run this on MODEL first, and check what comes out, with what it claims.",
 )
 @click.option("--data", metavar="FILE", help="Structures to check on. Default: generated ones.")
-@click.option("--structures", type=click.IntRange(1), default=3, show_default=True, metavar="N")
+@click.option(
+    "--structures",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="How many, evenly spaced over the data.",
+)
 @click.option("--no-reload", is_flag=True, help="Do not load the file in a fresh process.")
 @common_options
 def command(
@@ -44,6 +51,7 @@ def command(
 ) -> int:
     """Check MODEL: types, symmetries, forces, stress, energy conservation, reload."""
     from irprune import api
+    from irprune.data.choice import evenly
     from irprune.passmanager import Pipeline
     from irprune.verification.ladder import claim_rung, masked_sliced_rung, network_rung, types_rung
 
@@ -56,9 +64,9 @@ def command(
         session.log(f"{model} is a network, no potential: it is checked on random inputs")
         if data:
             raise UsageError(f"verify --data: {model} does not run on atoms; leave it out")
-        frames = None
+        frames: Sequence[Atoms] | None = None
     elif data:
-        frames = session.frames(data, graph.atomistic)[:structures]
+        frames = evenly(session.frames(data, graph.atomistic), structures)
     else:
         frames = api.generated_frames(graph, structures, session.seed)
     with session.progress("verify") as progress:

@@ -21,7 +21,9 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from irprune.atomistic import Atomistic
+from irprune.data.choice import number_in
 from irprune.data.database import Rows, is_database
+from irprune.data.neighbours import unit_frame
 from irprune.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -197,27 +199,27 @@ def check_frames(
 
     Raises:
         DataError: no frames, a frame without atoms, numbers that are not finite (with the number
-            of the frame, counted from 0), an element that the model does not know, or a needed
-            label that no frame has.
+            of the frame, counted from 0), a cell that does not fit the periodic directions, an
+            element that the model does not know, or a needed label that no frame has.
     """
     if not frames:
         raise DataError("there are no structures; give a file with at least one")
     labels = []
     for number, atoms in enumerate(frames):
-        where = f"frame {number} ({atoms.get_chemical_formula() or 'no atoms'})"
+        where = f"frame {number_in(frames, number)} ({atoms.get_chemical_formula() or 'no atoms'})"
         if len(atoms) == 0:
             raise DataError(f"{where} has no atoms; remove it")
-        try:
+        with _named(where):
             found = labels_of(atoms)
             if atomistic is not None:
                 atomistic.species_of(atoms.numbers)
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from error
         for name, value in _values(atoms, found):
             if not np.isfinite(value).all():
                 raise DataError(
                     f"{where} has a value in its {name} that is not finite; correct or remove it"
                 )
+        with _named(where):
+            unit_frame(np.array(atoms.cell), atoms.pbc)
         labels.append(found)
     for name in need_labels:
         if not any(found.has(name) for found in labels):
@@ -226,6 +228,15 @@ def check_frames(
                 f" (extended XYZ: {name}=), {name} and {_PREFIXES[0]}{name} in info and arrays"
             )
     return labels
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Errors in the data say where."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 def _values(atoms: Atoms, labels: Labels) -> Iterator[tuple[str, Any]]:

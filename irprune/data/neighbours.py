@@ -60,7 +60,7 @@ def _search_cell(
     Along the others its vectors are orthogonal to the periodic ones and long enough for all atoms;
     since no images are taken there, only the bins of the search depend on them.
     """
-    frame = _unit_frame(cell, pbc)
+    frame = unit_frame(cell, pbc)
     out = np.where(pbc[:, None], cell, frame)
     # Coordinates along the free directions are plain projections, as these are orthonormal.
     along = positions @ frame.T
@@ -72,8 +72,12 @@ def _search_cell(
     return out, origin
 
 
-def _unit_frame(cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
-    """Unit periodic vectors, completed by an orthonormal frame of what they do not span."""
+def unit_frame(cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
+    """Unit periodic vectors, completed by an orthonormal frame of what they do not span.
+
+    Raises:
+        DataError: a periodic direction without a cell vector, or vectors that are dependent.
+    """
     frame = np.zeros((3, 3))
     lengths = np.linalg.norm(cell, axis=1)
     if not np.isfinite(cell).all() or (lengths[pbc] == 0).any():

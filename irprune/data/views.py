@@ -1,40 +1,18 @@
-"""Sequences of structures that change or choose from others without reading them all."""
+"""Structures whose labels have keys of the user's own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import overload
 
 import numpy as np
 from ase import Atoms
 
+from irprune.data.choice import View
 from irprune.data.frames import REFERENCE_STRESSES
 from irprune.errors import DataError, UsageError
 
 KEYS = {"energy": "info", "forces": "arrays", "stress": "info", "virial": "info"}
 """Labels that may have keys of the user's own, and where these are looked for."""
-
-
-class View(Sequence[Atoms]):
-    """Some structures of a sequence, by their numbers."""
-
-    def __init__(self, frames: Sequence[Atoms], numbers: Sequence[int]) -> None:
-        self.frames, self.numbers = frames, list(numbers)
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    @overload
-    def __getitem__(self, index: int) -> Atoms: ...
-    @overload
-    def __getitem__(self, index: slice) -> View: ...
-    def __getitem__(self, index: int | slice) -> Atoms | View:
-        if isinstance(index, slice):
-            return View(self.frames, self.numbers[index])
-        return self._read(self.frames[self.numbers[index]])
-
-    def _read(self, atoms: Atoms) -> Atoms:
-        return atoms
 
 
 class Keyed(View):

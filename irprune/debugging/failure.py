@@ -86,11 +86,12 @@ class Trial:
     def check(self, graph: EquivariantGraph, expected: Failure | None = None) -> Failure | None:
         """The checks that fail on a graph; None where none does."""
         from irprune.api import generated_frames
+        from irprune.data.choice import evenly
         from irprune.verification.ladder import verify_graph
 
         # an error has no names, so the quick checks are all that is made then
         steps = () if expected is not None and QUICK.issuperset(expected.names) else RUNGS
-        frames = None if self.frames is None else list(self.frames[:2])
+        frames: Sequence[Atoms] | None = None if self.frames is None else evenly(self.frames, 2)
         try:
             if frames is None and graph.atomistic is not None:
                 frames = generated_frames(graph, 2, self.seed)

@@ -11,6 +11,7 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
+from irprune.data.choice import number_in
 from irprune.errors import DataError
 from irprune.evaluate.differences import ENERGY_FLOOR, FORCE_FLOOR, forces_of, need_frames
 from irprune.evaluate.potential import Potential
@@ -36,16 +37,15 @@ def forces(
     """
     need_frames(frames)
     model, rng, worst, where = potential.to(torch.float64), np.random.default_rng(seed), 0.0, ""
-    for number, atoms in enumerate(frames):
+    for i, atoms in enumerate(frames):
         found = forces_of(model.evaluate(model.collate([atoms]))).cpu().numpy()
         for _ in range(directions):
             v = rng.normal(size=found.shape)
             v /= np.linalg.norm(v)
             expected = -_derivative(model, partial(_displaced, atoms, v), POSITION_STEP)
             scale = max(float(np.linalg.norm(found)), FORCE_FLOOR)
-            worst, where = _track(
-                worst, where, abs(float((found * v).sum()) - expected) / scale, number, atoms
-            )
+            error = abs(float((found * v).sum()) - expected) / scale
+            worst, where = _track(worst, where, error, number_in(frames, i), atoms)
     return make_check("forces", worst, tolerance("forces", "float64"), where)
 
 
@@ -64,7 +64,7 @@ def stress(
     if not crystals:
         raise DataError("the stress check needs at least one periodic structure with a full cell")
     model, rng, worst, where = potential.to(torch.float64), np.random.default_rng(seed), 0.0, ""
-    for number, atoms in crystals:
+    for i, atoms in crystals:
         out = model.evaluate(model.collate([atoms]), forces=False, stress=True)
         assert out.stress is not None
         virial = out.stress[0].cpu().numpy() * atoms.cell.volume
@@ -73,9 +73,8 @@ def stress(
             e = (e + e.T) / np.linalg.norm(e + e.T)
             expected = _derivative(model, partial(_strained, atoms, e), STRAIN_STEP)
             scale = max(float(np.linalg.norm(virial)), ENERGY_FLOOR)
-            worst, where = _track(
-                worst, where, abs(float((virial * e).sum()) - expected) / scale, number, atoms
-            )
+            error = abs(float((virial * e).sum()) - expected) / scale
+            worst, where = _track(worst, where, error, number_in(frames, i), atoms)
     return make_check("stress", worst, tolerance("stress", "float64"), where)
 
 

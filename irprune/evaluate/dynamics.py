@@ -10,6 +10,7 @@ from ase import Atoms, units
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from ase.md.verlet import VelocityVerlet
 
+from irprune.data.choice import number_in
 from irprune.errors import DataError
 from irprune.evaluate.calculator import IrpruneCalculator
 from irprune.evaluate.differences import dtype_name, forces_of, need_frames
@@ -55,7 +56,7 @@ def nve(
         done += 1
         drift = worse(drift, abs(atoms.get_total_energy() - start) / len(atoms))
     detail = (
-        f"{done} steps of {timestep_fs} fs from {temperature_k:g} K, frame {number}"
+        f"{done} steps of {timestep_fs} fs from {temperature_k:g} K, frame {number_in(frames, number)}"
         f" ({atoms.get_chemical_formula()}), eV/atom"
     )
     limit = tolerance("nve", dtype_name(potential.dtype), potential.atomistic.dtype)

@@ -66,7 +66,7 @@ def evaluate_frames(
         progress: called with (structures done, structures).
 
     Raises:
-        DataError: unusable frames, or no label on any of them.
+        DataError: unusable frames, no label on any of them, or a prediction that is not finite.
         UsageError: a batch size below one.
     """
     labels = check_frames(frames, potential.atomistic)
@@ -82,7 +82,7 @@ def evaluate_frames(
         batch_size,
         progress,
         lambda part, start: tally.add(
-            _split(potential, part, with_stress), labels[start : start + len(part)], part
+            _split(potential, part, with_stress, start), labels[start : start + len(part)], part
         ),
     )
     return tally.metrics()
@@ -100,7 +100,7 @@ def compare_potentials(
     The stress is compared for structures with a cell that has a volume.
 
     Raises:
-        DataError: frames that one of the two cannot run on.
+        DataError: frames that one of the two cannot run on, or a prediction that is not finite.
         UsageError: a batch size below one.
     """
     check_frames(frames, a.atomistic)
@@ -110,9 +110,9 @@ def compare_potentials(
     def add(part: Sequence[Atoms], start: int) -> None:
         reference = [
             found if atoms.cell.rank == 3 else Labels(found.energy, found.forces, None, {})
-            for found, atoms in zip(_split(b, part, True), part, strict=True)
+            for found, atoms in zip(_split(b, part, True, start), part, strict=True)
         ]
-        tally.add(_split(a, part, True), reference, part)
+        tally.add(_split(a, part, True, start), reference, part)
 
     _walk(frames, batch_size, progress, add)
     return tally.metrics()
@@ -133,8 +133,12 @@ def _walk(
             progress(start + len(part), len(frames))
 
 
-def _split(potential: Potential, frames: Sequence[Atoms], stress: bool) -> list[Labels]:
-    """Predictions of each structure by itself."""
+def _split(potential: Potential, frames: Sequence[Atoms], stress: bool, start: int) -> list[Labels]:
+    """Predictions of each structure by itself; ``start`` is the number of the first.
+
+    Raises:
+        DataError: a prediction that is not finite; names the structure.
+    """
     batch = potential.collate(frames)
     out: Prediction = potential.evaluate(batch, stress=stress)
     assert out.forces is not None
@@ -142,7 +146,7 @@ def _split(potential: Potential, frames: Sequence[Atoms], stress: bool) -> list[
     forces = out.forces.double().cpu().numpy()
     stresses = out.stress.double().cpu().numpy() if out.stress is not None else None
     ends = np.cumsum([len(a) for a in frames])
-    return [
+    found = [
         Labels(
             float(energy[i]),
             forces[end - len(atoms) : end],
@@ -151,6 +155,17 @@ def _split(potential: Potential, frames: Sequence[Atoms], stress: bool) -> list[
         )
         for i, (atoms, end) in enumerate(zip(frames, ends, strict=True))
     ]
+    for number, (atoms, one) in enumerate(zip(frames, found, strict=True), start):
+        for name in LABELS:
+            if (name == "stress" and atoms.cell.rank < 3) or not one.has(name):
+                continue
+            if not np.isfinite(getattr(one, name)).all():
+                raise DataError(
+                    f"the {name} that the model predicts for frame {number}"
+                    f" ({atoms.get_chemical_formula()}) is not finite; are atoms on top of each"
+                    " other? Remove the frame"
+                )
+    return found
 
 
 class _Tally:

@@ -11,7 +11,7 @@ from torch import Tensor
 from irprune.errors import UsageError
 from irprune.recover.identity import check_same
 from irprune.recover.parallel import Processes
-from irprune.recover.runfolder import RunFolder
+from irprune.recover.runfolder import RunFolder, read
 from irprune.recover.student import Student
 
 
@@ -67,7 +67,7 @@ class Checkpoints:
             state = self.writes_to.start(resume)
         self.processes.wait()
         if self.writes_to is None and self.folder is not None and resume:
-            state = self.folder.start(True) if self.folder.state_file.exists() else None
+            state = read(self.folder.state_file) if self.folder.state_file.exists() else None
         return state
 
     def save(self, step: int, student: Student, best: Best | None) -> None:

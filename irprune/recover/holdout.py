@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from ase import Atoms
 
-from irprune.data.views import View
+from irprune.data.choice import View
 from irprune.errors import UsageError
 from irprune.recover.settings import Settings
 

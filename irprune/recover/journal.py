@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from irprune.recover.parallel import ALONE, Processes
 from irprune.recover.result import Row
 from irprune.recover.runfolder import RunFolder
 
@@ -9,12 +10,13 @@ from irprune.recover.runfolder import RunFolder
 class Journal:
     """What steps and validations gave, in order."""
 
-    def __init__(self, folder: RunFolder | None) -> None:
+    def __init__(self, folder: RunFolder | None, processes: Processes = ALONE) -> None:
         """
         Args:
             folder: where rows are logged too; None for a process that writes nothing.
+            processes: this one among those that have the same rows.
         """
-        self.folder = folder
+        self.folder, self.processes = folder, processes
         self.steps: list[Row] = []
         self.validations: list[Row] = []
 
@@ -34,8 +36,12 @@ class Journal:
         self._log("validation", row)
 
     def read(self, step: int) -> None:
-        """Takes up what was logged before ``step``; what was logged after it comes again."""
-        for flat in () if self.folder is None else self.folder.rows(step):
+        """Takes up what was logged before ``step``; what was logged after it comes again.
+
+        The first process reads it for all: they decide by it whether a validation is due.
+        """
+        logged = [] if self.folder is None else self.folder.rows(step)
+        for flat in self.processes.of_first(logged):
             kind = flat.pop("kind")
             (self.steps if kind == "step" else self.validations).append(Row.from_json(flat))
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,14 @@ class Processes:
             dist.all_reduce(flat)
             for t, part in zip(same, flat.split([t.numel() for t in same]), strict=True):
                 t.copy_(part.view_as(t))
+
+    def of_first(self, value: T) -> T:
+        """What the first process has, in all of them; any plain value."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
 
     def wait(self) -> None:
         """Until all processes are here."""

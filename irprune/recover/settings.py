@@ -19,7 +19,7 @@ class Settings:
     """
 
     steps: int | None = None
-    """Optimizer steps; 200 if epochs are not given either."""
+    """Optimizer steps, 1 or more; 200 if epochs are not given either."""
     epochs: float | None = None
     """Passes over the data, instead of steps."""
     batch: int = 8
@@ -95,7 +95,7 @@ class Settings:
 
     def _rules(self) -> list[tuple[str, bool]]:
         return [
-            ("steps", self.steps is None or self.steps >= 0),
+            ("steps", self.steps is None or self.steps >= 1),
             ("epochs", self.epochs is None or self.epochs > 0),
             ("batch", self.batch >= 1),
             ("accumulate", self.accumulate >= 1),

@@ -83,7 +83,7 @@ def train(
     )
     identity = identity_of(settings, course, student, teacher, seed, head)
     checkpoints = Checkpoints(run, processes, identity)
-    journal = Journal(checkpoints.writes_to)
+    journal = Journal(checkpoints.writes_to, processes)
     loop = Loop(pupil, course, settings, seed, processes, checkpoints, journal, progress)
     ended = loop.go(resume)
     return TrainResult(

@@ -33,9 +33,9 @@ def importance_section(report: Report) -> str:
 
 
 def _about(found: Importance) -> str:
-    if found.structures is None:
+    if not found.seen:
         return "It looks at no structures."
-    about = f"On {found.structures} structures."
+    about = f"On {found.seen}."
     if found.stability is not None:
         about += (
             f" Spearman's rank correlation between the two halves of them is {found.stability:.3f}."

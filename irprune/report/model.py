@@ -37,8 +37,17 @@ class Importance:
     """The same, with structures weighted by their share of the element's atoms."""
     structures: int | None = None
     """How many it looked at; None where it needs none."""
+    given: int | None = None
+    """Of how many; None where they were generated."""
     stability: float | None = None
     """Spearman's rank correlation between two halves of the structures."""
+
+    @property
+    def seen(self) -> str:
+        """``24 of 1402 structures``; no text where it needs none."""
+        if self.structures is None:
+            return ""
+        return f"{self.structures}{f' of {self.given}' if self.given else ''} structures"
 
 
 @dataclass(frozen=True)

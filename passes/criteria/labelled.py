@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
+from irprune.data.choice import number_in
 from irprune.data.frames import check_frames
 from irprune.errors import DataError
 from irprune.evaluate.potential import Potential
@@ -47,7 +48,7 @@ class Labelled(Criterion):
     def check(self, frames: Sequence[Atoms]) -> None:
         labels = check_frames(frames)
         bare = [
-            f"{i} ({frames[i].get_chemical_formula()})"
+            f"{number_in(frames, i)} ({frames[i].get_chemical_formula()})"
             for i, found in enumerate(labels)
             if not found.has("energy") and not found.has("forces")
         ]

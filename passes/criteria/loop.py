@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from irprune.atomistic import symbol
+from irprune.data.choice import number_in
 from irprune.errors import DataError
 from irprune.graph import EquivariantGraph
 from irprune.passes.criteria.base import Measure, Values
@@ -115,9 +116,10 @@ def accumulate(
     for i in range(sums.done, len(frames)):
         found = measure.of(Structure.of(graph, frames[i]), sums.generator)
         if found is not None and not bool(torch.isfinite(found).all()):
+            where = f"frame {number_in(frames, i)} ({frames[i].get_chemical_formula()})"
             raise DataError(
-                f"score: frame {i} ({frames[i].get_chemical_formula()}) gives scores that are not"
-                " finite; are atoms on top of each other? Remove it"
+                f"score: {where} gives scores that are not finite; are atoms on top of each other?"
+                " Remove it"
             )
         if found is not None:
             sums.add(weights[i], found.detach().to("cpu", torch.float64))

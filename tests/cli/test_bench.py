@@ -6,9 +6,11 @@ import json
 
 import pytest
 import torch
+from e3nn import o3
+from torch import nn
 
 import irprune
-from irprune import backends
+from irprune import api, backends
 from irprune.backends import Backend, Reference
 from irprune.cli import bench as module
 from irprune.cli import main as cli
@@ -157,9 +159,36 @@ def test_whole_models(run, tmp_path):
     (row,) = found["results"]
     assert set(row["with_gradients"]) == {"as it is", "optimized"}
     assert row["atoms"] >= 8
+    assert row["ok"]
+    assert 0 < row["errors"]["optimized"] <= row["tolerance"] == 1e-9
+    net = tmp_path / "net.irp"
+    save(irprune.trace(nn.Sequential(o3.Linear("2x0e", "2x0e")), {"input": "2x0e"}), net)
+    said = " ".join(run("models", str(net), code=2).err.split())
+    assert (
+        f"bench models needs an interatomic potential, but {net} is a network without atoms; bench"
+        " kernels times its kernels"
+    ) in said
     fast = tmp_path / "fast.irp"
     save(irprune.run(EVERYTHING, graph()), fast)
     assert "is optimized already" in run("models", str(fast), code=2).err
+
+
+def test_a_model_that_optimize_changes_fails(run, tmp_path, monkeypatch):
+    path = tmp_path / "model.irp"
+    save(graph(), path)
+    real = api.optimize
+
+    def wrong(given, **options):
+        made = real(given, **options)
+        made.gm.get_parameter("square.weight").data *= 1.001
+        return made
+
+    monkeypatch.setattr(api, "optimize", wrong)
+    args = ["models", str(path), "--atoms", "8", "--rounds", "1"]
+    (row,) = json.loads(run(*args, "--json", code=1).out)["results"]
+    assert not row["ok"]
+    assert row["errors"]["optimized"] > 1e-5
+    assert "FAILED" in run(*args, code=1).out
 
 
 @pytest.mark.parametrize(

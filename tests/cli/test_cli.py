@@ -121,7 +121,24 @@ USAGE = [
     (["reduce", "7net-0", "-p", "cse", "-o", "{tmp}"], "it is a folder"),
     (["verify", "7net-0", "--data", "{tmp}"], "is a folder; name a file"),
     (["evaluate", "7net-0"], "Missing option '--data'"),
-    (["show", "7net-0", "--device", "cuda:99"], "--device cuda:99 cannot be used"),
+    (["verify", "7net-0", "--device", "cuda:99"], "--device cuda:99 cannot be used"),
+    *(
+        ([*args, "--device", "cuda"], f"error: {what} on the CPU, got --device cuda; leave it out")
+        for args, what in (
+            (["show", "x"], "show without --scores reads"),
+            (["diff", "x", "y"], "diff compares"),
+            (["profile", "x"], "profile measures"),
+            (["export", "x", "-o", "{tmp}/o"], "export computes"),
+            (["prune", "x", "-o", "{tmp}/o"], "passes run"),
+            (["optimize", "x", "-o", "{tmp}/o"], "passes run"),
+            (["run", "x", "-p", "cse"], "passes run"),
+            (["bisect", "x", "-p", "cse"], "passes run"),
+            (["reduce", "x", "-p", "cse", "-o", "{tmp}/o"], "passes run"),
+            (["bench", "models", "x"], "bench models runs"),
+            (["generate", "x", "-o", "{tmp}/o.xyz"], "generate without melts runs"),
+            (["demo", "-o", "{tmp}/demo"], "demo runs"),
+        )
+    ),
     (["show", "7net-0", "--dtype", "float16"], "'float16' is not one of"),
     (["show", "7net-0", "--seed", "-1"], "-1 is not in the range"),
 ]

@@ -8,16 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io import write
 
 from irprune.cli.common import existing_file
+from irprune.data.choice import View, evenly, number_in
 from irprune.data.database import Rows
 from irprune.data.frames import check_frames, labels_of, read_frames
 from irprune.data.generate import generate
-from irprune.data.views import Keyed, View, parse_keys
+from irprune.data.views import Keyed, parse_keys
 from irprune.errors import DataError, UsageError
 from irprune.recover.holdout import held_out
 from irprune.recover.settings import Settings
@@ -91,6 +93,26 @@ def test_views_read_nothing_until_asked(tmp_path: Path, monkeypatch) -> None:
     assert isinstance(learn, View)
     assert sorted(labels_of(a).energy for a in (*learn, *held)) == list(range(6))
     assert len(learn[1:]) == 2
+
+
+@pytest.mark.parametrize(
+    ("have", "n", "numbers"),
+    [
+        (7, 1, [0]),
+        (7, 2, [0, 6]),
+        (7, 3, [0, 3, 6]),
+        (7, 7, range(7)),
+        (7, 9, range(7)),
+        (1, 3, [0]),
+        (1402, 3, [0, 701, 1401]),
+        (48, 24, [i * 47 / 23 for i in range(24)]),
+    ],
+)
+def test_structures_are_evenly_spaced(have: int, n: int, numbers: list[float]) -> None:
+    chosen = evenly([Atoms("H")] * have, n)
+    assert chosen.numbers == pytest.approx(list(numbers), abs=0.5)
+    assert [number_in(chosen, i) for i in range(len(chosen))] == chosen.numbers
+    assert [number_in(chosen[1:], i) for i in range(len(chosen) - 1)] == chosen.numbers[1:]
 
 
 def test_keys_of_the_users_own(tmp_path: Path) -> None:

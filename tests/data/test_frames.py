@@ -169,6 +169,15 @@ def nan_stress() -> Atoms:
         (lambda: labelled(np.nan), r"frame 1 \(Cu4\) has a value in its energy"),
         (lambda: bulk("Ag"), r"frame 1 \(Ag\): element Ag is not known to toy"),
         (lambda: Atoms(), "no atoms"),
+        (
+            lambda: Atoms("Cu", pbc=True),
+            r"^frame 1 \(Cu\): periodic boundary conditions \[True, True, True\] need a finite,"
+            r" non-zero cell vector in each periodic direction, got .*; set the cell or pbc=False$",
+        ),
+        (
+            lambda: Atoms("Cu", cell=[[1, 0, 0], [2, 0, 0], [0, 0, 1]], pbc=True),
+            r"^frame 1 \(Cu\): the periodic cell vectors .* are linearly dependent;",
+        ),
     ],
 )
 def test_bad_frames_are_named(build, text: str) -> None:  # type: ignore[no-untyped-def]

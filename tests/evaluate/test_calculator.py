@@ -106,6 +106,26 @@ def same(ours: IrpruneCalculator, theirs, atoms: Atoms, rtol: float) -> None:  #
         assert np.allclose(a.get_stress(), b.get_stress(), rtol=0, atol=10 * rtol * scale)
 
 
+def slab_stress(ours: IrpruneCalculator, theirs, crystal: Atoms) -> None:  # type: ignore[no-untyped-def]
+    """MACE divides the same virial by the volume of a cell that it makes larger (docs/limits.md)."""
+    from mace.data.neighborhood import get_neighborhood
+
+    atoms = crystal.copy()
+    atoms.set_cell([*crystal.cell.lengths()[:2], 15.0])
+    atoms.pbc = [True, True, False]
+    same(ours, theirs, atoms, 1e-9)
+    *_, larger = get_neighborhood(
+        atoms.positions, ours.potential.atomistic.cutoff, tuple(atoms.pbc), np.array(atoms.cell)
+    )
+    virials = []
+    for calc, volume in ((ours, atoms.cell.volume), (theirs, abs(np.linalg.det(larger)))):
+        atoms.calc = calc
+        virials.append(atoms.get_stress() * volume)
+        atoms.calc = None
+    assert abs(np.linalg.det(larger)) > 5 * atoms.cell.volume
+    assert np.allclose(*virials, rtol=0, atol=1e-8 * np.abs(virials[0]).max())
+
+
 def water() -> Atoms:
     atoms = molecule("H2O")
     atoms.rattle(0.05, seed=0)
@@ -136,6 +156,7 @@ def test_same_as_the_calculator_of_mace(shared: Path, name: str) -> None:
         atoms = bulk("GeTe", "rocksalt", a=6.0, cubic=True)
         atoms.rattle(0.1, seed=0)
         same(ours, theirs, atoms, 1e-9)
+        slab_stress(ours, theirs, atoms)
     else:
         same(ours, theirs, perovskite(), 1e-9)
         same(ours, theirs, water(), 1e-9)

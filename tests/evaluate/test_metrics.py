@@ -115,3 +115,29 @@ def test_compare_potentials(toy: Potential) -> None:
     different = compare_potentials(Potential(Toy(seed=1), TOY), toy, frames())
     assert different.force_mae_ev_per_a > 0.01
     assert different.stress_mae_gpa > 0.01
+
+
+class Torn(Toy):
+    """Divides by the lengths of edges."""
+
+    def forward(self, vectors, species, edge_index, head):  # type: ignore[no-untyped-def]
+        energy = super().forward(vectors, species, edge_index, head)
+        return energy.index_add(0, edge_index[0], 1e-3 / vectors.norm(dim=1))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_a_prediction_that_is_not_finite_is_an_error(batch_size: int) -> None:
+    given = labelled()
+    given.append(Atoms("H2", positions=np.zeros((2, 3)), info={"REF_energy": 0.0}))
+    torn = Potential(Torn(), TOY)
+    evaluate_frames(torn, given[:3], batch_size)
+    for run in (
+        lambda: evaluate_frames(torn, given, batch_size),
+        lambda: compare_potentials(torn, Potential(Toy(), TOY), given, batch_size),
+    ):
+        with pytest.raises(DataError) as caught:
+            run()
+        assert str(caught.value) == (
+            "the energy that the model predicts for frame 3 (H2) is not finite; are atoms on top of"
+            " each other? Remove the frame"
+        )

@@ -29,10 +29,22 @@ def graph():
     return irprune.trace(Harmonics().double(), {"edge_vector": "1x1o"})
 
 
-@pytest.mark.parametrize("name", ["eliminate-dead", "rewrite-tp"])
+@pytest.mark.parametrize("name", ["eliminate-dead", "rewrite-tp", "recover"])
 def test_a_selection_is_not_forgotten(graph, name):
-    with pytest.raises(PipelineError, match=f"^{name}: blocks are selected but not removed"):
+    with pytest.raises(
+        PipelineError,
+        match=f"^{name}: blocks are selected but not removed, and {name} heeds no selection",
+    ):
         irprune.run(f"score{{by=random}},select{{edge-lmax=2}},{name},slice", graph)
+
+
+def test_a_second_selection_does_not_replace_the_first(graph):
+    with pytest.raises(
+        PipelineError,
+        match=r"^select: blocks are selected but not removed, and select heeds no selection; run slice"
+        r" before it, or choose all at once, as in select\{axes=\[channel,radial\]\}$",
+    ):
+        irprune.run("score{by=random},select{edge-lmax=2},select{edge-lmax=0},slice", graph)
 
 
 @pytest.mark.parametrize(("lmax", "left"), [(1, "1x0e"), (2, "1x0e+1x2e"), (3, "1x0e+1x2e+1x3o")])

@@ -240,6 +240,21 @@ def test_pass_uses_as_many_structures_as_asked(graph):
     assert one.scores.detail["structures"] == 1
 
 
+def test_structures_are_spread_over_the_data(graph):
+    """The first ones of a file are often of one kind."""
+    frames = toy.frames(6)
+    found = Score(structures=3).run(graph, context(frames=frames, seed=0)).scores
+    assert (found.detail["structures"], found.detail["given"]) == (3, 6)
+    chosen = [frames[i] for i in (0, 3, 5)]
+    alone = Score(structures=3).run(graph, context(frames=chosen, seed=0)).scores
+    np.testing.assert_array_equal(found.values, alone.values)
+    frames[3].info["REF_energy"] = 1.0
+    with pytest.raises(
+        DataError, match=r"2 of 3 structures have neither .*: 0 \(CHO\), 5 \(CHO\);"
+    ):
+        Score(by="fisher", structures=3).run(graph, context(frames=frames, seed=0))
+
+
 def test_pass_errors(graph):
     with pytest.raises(UsageError) as caught:
         Score(by="fischer").run(graph, context())

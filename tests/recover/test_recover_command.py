@@ -49,7 +49,7 @@ def start(args, *, launcher=()):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err[-2000:]
     return out
 
@@ -105,6 +105,23 @@ def test_two_processes_are_one_with_the_doubled_batch(files, tmp_path):
     weights = [torch.load(d / "state.pt", weights_only=True)["parameters"] for d in (one, two)]
     for name, value in weights[0].items():
         assert torch.allclose(value, weights[1][name], atol=1e-9)
+    state = torch.load(two / "state.pt", weights_only=True)
+    rows = [json.loads(line) for line in (two / "log.jsonl").read_text().splitlines()]
+    state["step"] = next(r["step"] for r in rows if r["kind"] == "validation") + 1
+    torch.save(state, two / "state.pt")  # as one that was killed right after its first epoch
+    again = json.loads(finish(start([*args, "--resume", "--deadline", "1e-9"], launcher=launcher)))
+    assert (again["steps"], again["stopped"]) == (state["step"], "deadline")
+    assert len(again["validation"]) == 1
+
+
+def test_a_run_without_a_step(files, capsys):
+    """Its table had no columns, and the title stood there letter by letter."""
+    args = [a for a in arguments(files) if a != "--json"]
+    assert run([*args, "--steps", "0"]) == 2
+    assert "recover: values that make no sense: steps=0\n" in capsys.readouterr().err
+    assert run([*args, "--deadline", "1e-9"]) == 0
+    said = capsys.readouterr().out
+    assert said == "0 steps (deadline), 12 structures, 5 left out, 0 held out\n"
 
 
 def test_what_is_held_out_is_not_learned_from(files, tmp_path, capsys):

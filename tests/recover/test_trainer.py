@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
@@ -15,7 +16,9 @@ from irprune.errors import CheckFailed, DataError, UsageError
 from irprune.evaluate.metrics import compare_potentials
 from irprune.evaluate.potential import Potential
 from irprune.recover.average import Average
+from irprune.recover.checkpoints import Checkpoints
 from irprune.recover.holdout import held_out
+from irprune.recover.journal import Journal
 from irprune.recover.parallel import Processes, join_group
 from irprune.recover.runfolder import RunFolder
 from irprune.recover.schedule import chosen
@@ -177,7 +180,7 @@ def test_divergence_is_reported() -> None:
 
 
 def test_settings_that_make_no_sense() -> None:
-    for change in ({"lr": 0.0}, {"batch": 0}, {"ema": 1.0}, {"clip": 0.0}, {"steps": -1}):
+    for change in ({"lr": 0.0}, {"batch": 0}, {"ema": 1.0}, {"clip": 0.0}, {"steps": 0}):
         with pytest.raises(UsageError, match=f"no sense: {next(iter(change))}="):
             distill(student(), Toy(), TOY, FRAMES, **{"steps": 1, **change})
     with pytest.raises(UsageError, match="loss weights"):
@@ -387,6 +390,27 @@ def test_processes_add_up_dtypes_in_the_order_of_the_tensors(monkeypatch) -> Non
         sent.clear()
         Processes(0, 2).add_up([torch.zeros(2, dtype=d) for d in order for _ in range(2)])
         assert sent == order
+
+
+def test_every_process_knows_what_was_logged_and_one_alone_writes(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """By the last validation all decide alike whether one is due; if they did not, they would hang."""
+    run = RunFolder(tmp_path)
+    done = distill(student(), Toy(), TOY, FRAMES[2:], valid=FRAMES[:2], run=run, steps=2)
+    logged = run.rows(2)
+    monkeypatch.setattr(dist, "barrier", lambda: None)
+    monkeypatch.setattr(
+        dist, "broadcast_object_list", lambda box, src: box.__setitem__(0, logged[:])
+    )
+    second = Processes(1, 2)
+    checkpoints = Checkpoints(RunFolder(tmp_path, tensorboard=True), second, {})
+    assert checkpoints._state(True)["step"] == 2
+    assert not (tmp_path / "tensorboard").exists()
+    journal = Journal(checkpoints.writes_to, second)
+    journal.read(2)
+    assert tuple(journal.steps) == done.history
+    assert tuple(journal.validations) == done.validation
 
 
 def test_a_teacher_sees_its_own_elements_neighbours_and_heads() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import irprune
 from irprune import api
 from irprune.errors import CheckFailed, PipelineError
 from irprune.verification.ladder import claim_rung, verify_graph
+from irprune.verification.physical import agreement
 from tests.passes import toy
 
 PRUNE = "score{by=random},select{keep=0.6},slice"
@@ -61,6 +63,20 @@ def test_float32_weights_are_allowed_their_rounding(graph, frames):
     assert check.ok
     assert 1e-12 < check.value < 1e-5
     assert check.tolerance == 1e-4
+
+
+def test_agreement_allows_float32_folds_their_rounding_and_no_more(graph, frames):
+    """verify --against computes in float64 with weights that were folded and rounded to float32."""
+    made = replace(graph.atomistic, dtype="float32")
+    given = graph.replace(gm=copy.deepcopy(graph.gm).float(), atomistic=made)
+    fast = irprune.optimize(given, verify=False)
+    found = []
+    for other in (fast, damaged(fast, "square.weight")):
+        a, b = (api.potential(g, dtype="float64", compiled=False) for g in (given, other))
+        found.append(agreement(a, b, frames))
+    assert [c.ok for c in found] == [True, False]
+    assert found[0].value > 1e-9
+    assert {c.tolerance for c in found} == {5e-6}
 
 
 @pytest.fixture(scope="module")
