@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.gpu.correctness import PARTS, TOLERANCES, derivatives
 from benchmarks.gpu.device import Device, in_turn
+from benchmarks.gpu.failures import attempt
 from benchmarks.gpu.shapes import Layer, product_of
 from irprune.backends import convolve, kernel_for
 from irprune.edges import unpack
@@ -91,16 +93,18 @@ def measure(
     names, left = serving(spec, device.place, dtype)
     kernels: dict[str, Kernel] = {n: kernel_for(spec, given.operands[0], n) for n in names}
     kernels["e3nn"] = e3nn_kernel(layer, keep, shape, given.operands[0])
-    chosen = choose_config(spec, given, kernels, device, rounds)
-    errors = {name: error_of(kernel, check) for name, kernel in kernels.items()}
+    failed: dict[str, str] = {}
+    chosen = choose_config(spec, given, kernels, device, rounds, failed)
+    errors = {}
+    for name, kernel in kernels.items():
+        error = attempt(failed, name, partial(error_of, kernel, check))
+        if error is not None:
+            errors[name] = error
     tolerance = TOLERANCES[str(dtype).removeprefix("torch.")]
     right = {name: kernels[name] for name, e in errors.items() if e <= tolerance}
-    times = {mode: {} for mode in MODES} if not right else timed(right, given, device, rounds)
+    times = timed(right, given, device, rounds, failed)
     edges = given.operands[1].shape[0]
     return {
-        "layer": layer.name,
-        "keep": keep,
-        "shape": shape,
         "spec": spec.key,
         "dtype": str(dtype).removeprefix("torch."),
         "edges": edges,
@@ -108,16 +112,24 @@ def measure(
         "config": None if chosen is None else str(chosen),
         "errors": errors,
         "tolerance": tolerance,
-        "wrong": sorted(set(kernels) - set(right)),
+        "wrong": sorted(set(errors) - set(right)),
+        "failed": failed,
         "left": left,
         **figures(spec, given, times, edges, device.bandwidth),
     }
 
 
 def choose_config(
-    spec: PathSpec, given: Problem, kernels: Mapping[str, Kernel], device: Device, rounds: int
+    spec: PathSpec,
+    given: Problem,
+    kernels: Mapping[str, Kernel],
+    device: Device,
+    rounds: int,
+    failed: dict[str, str],
 ) -> Config | None:
-    """Times the short list, and pins the fastest with gradients; None where Triton does not serve."""
+    """Times the short list, and pins the fastest with gradients; None where Triton does not serve, or
+    no configuration of it runs.
+    """
     if "triton" not in kernels:
         return None
 
@@ -128,8 +140,12 @@ def choose_config(
 
         return run
 
-    times = in_turn({str(c): call(c) for c in shortlist(spec)}, device.timer, min(rounds, 5))
-    best = Config.parse(min(times, key=lambda c: statistics.median(times[c])))
+    calls = {f"triton {c}": call(c) for c in shortlist(spec)}
+    times = in_turn(calls, device.timer, min(rounds, 5), failed=failed)
+    if not times:
+        return None
+    fastest = min(times, key=lambda c: statistics.median(times[c]))
+    best = Config.parse(fastest.removeprefix("triton "))
     pin(spec, given.operands[0].dtype, best)
     return best
 
@@ -150,14 +166,22 @@ def error_of(kernel: Kernel, given: Problem) -> float:
 
 
 def timed(
-    kernels: Mapping[str, Kernel], given: Problem, device: Device, rounds: int
+    kernels: Mapping[str, Kernel],
+    given: Problem,
+    device: Device,
+    rounds: int,
+    failed: dict[str, str],
 ) -> dict[str, dict[str, list[float]]]:
-    """Mode → backend → seconds of each round."""
+    """Mode → backend → seconds of each round. What raises is left out of its mode."""
     calls = {name: calls_of(kernel, given) for name, kernel in kernels.items()}
-    return {
-        mode: in_turn({name: calls[name][mode] for name in calls}, device.timer, rounds)
-        for mode in MODES
-    }
+    found = {}
+    for mode in MODES:
+        lost: dict[str, str] = {}
+        found[mode] = in_turn(
+            {name: calls[name][mode] for name in calls}, device.timer, rounds, failed=lost
+        )
+        failed.update({f"{name} {mode}": text for name, text in lost.items()})
+    return found
 
 
 def figures(
