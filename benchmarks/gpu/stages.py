@@ -86,7 +86,15 @@ def wrong(row: dict[str, Any]) -> bool:
 def bad(found: Found) -> bool:
     """Whether the run must end with an error: wrong numbers, or failures that are not results."""
     rows = found["results"]
+    if found.get("benchmark") == "gpu_models" and never_compared(found):
+        return True
     return "lost" in found or any(wrong(r) or serious(r.get("failed", {})) for r in rows)
+
+
+def never_compared(found: Found) -> list[str]:
+    """Models that were timed, and whose results were compared at no size."""
+    timed = {r["model"] for r in found["results"]}
+    return sorted(timed - {r["model"] for r in found["results"] if r.get("errors")})
 
 
 def check(arguments: argparse.Namespace, time_left: Callable[[], bool] = lambda: True) -> Found:
@@ -148,8 +156,10 @@ def time_models(
         for atoms in SIZES
         for model in arguments.models
     )
-    found = stamped("gpu_models", device)
-    return measured(found, arguments.o / "models.json", given, time_left)
+    found = measured(stamped("gpu_models", device), arguments.o / "models.json", given, time_left)
+    for model in never_compared(found):
+        sys.stderr.write(f"{model}: nothing was compared, at no size did both backends run\n")
+    return found
 
 
 def _head(layer: Layer, keep: float, shape: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
@@ -164,23 +163,3 @@ def test_nothing_is_timed_after_a_wrong_kernel(device, tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "check", lambda given, left: bad)
     assert run.main(["-o", str(tmp_path)], lambda: device) == 1
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_a_whole_model(device, monkeypatch, tmp_path):
-    import irprune
-    from irprune.graphfile import save
-    from tests.passes.toy import graph
-
-    path = tmp_path / "fast.irp"
-    save(irprune.run("fuse-conv", graph()), path)
-    real = models.bound
-    # Triton's place is taken by cuEquivariance, which needs neither a GPU nor a compiler
-    there = {"reference": "reference", "triton": "cuequivariance"}
-    monkeypatch.setattr(models, "bound", lambda g, name: real(g, there[name]))
-    row = models.measure(str(path), 8, dataclasses.replace(device), rounds=2)
-    assert row["ok"]
-    assert row["served"] == 1
-    assert (row["layout"], row["conversions"]) == ("ir_mul", 1)  # the rows of its only kernel
-    assert row["reference_over_triton"] == 1.0
-    assert row["atoms"] >= 8
