@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,42 +33,77 @@ def operands(
     return x, y, w, pack(sender, receiver, nodes).to(device)
 
 
-def derivatives(
-    function: Callable[..., Tensor], operands: Sequence[Tensor], dtype: torch.dtype
-) -> list[Tensor]:
-    """The PARTS: value, gradients, and gradients of a fixed combination of the gradients.
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """Fixed numbers that derivatives are taken along: of the result, and of its first gradients."""
 
-    ``dtype`` is the one that the directions are rounded to, whatever the operands have.
+    up: Tensor
+    """Like the result."""
+    along: tuple[Tensor, Tensor, Tensor]
+    """Like x, y, w."""
+
+    def double(self) -> Directions:
+        """The same numbers in float64."""
+        x, y, w = (t.double() for t in self.along)
+        return Directions(self.up.double(), (x, y, w))
+
+
+def directions(spec: PathSpec, operands: Sequence[Tensor]) -> Directions:
+    """Numbers that the dtype of x, y, w holds exactly. Made before a clock runs: they are no kernel's
+    work.
     """
-    x, y, w, edges = operands
 
-    def direction(like: Tensor) -> Tensor:
-        numbers = torch.cos(torch.arange(like.numel(), device=like.device))
-        return numbers.view(like.shape).to(dtype).to(like.dtype)
+    def like(*size: int) -> Tensor:
+        count = math.prod(size)
+        return torch.cos(torch.arange(count, device=device)).view(size).to(dtype)
 
-    given = [t.detach().requires_grad_() for t in (x, y, w)]
-    out = function(*given, edges)
-    up = direction(out).requires_grad_()
-    first = torch.autograd.grad(out, given, up, create_graph=True)
-    second = torch.autograd.grad(first, (up, *given), [direction(f) for f in first])
+    x, y, w = (t.shape for t in operands[:3])
+    device, dtype = operands[0].device, operands[0].dtype
+    return Directions(like(x[0], spec.dims[2]), (like(*x), like(*y), like(*w)))
+
+
+def derivatives(
+    function: Callable[..., Tensor], operands: Sequence[Tensor], given: Directions
+) -> list[Tensor]:
+    """The PARTS: value, gradients, and gradients of a fixed combination of the gradients."""
+    *numbers, edges = operands
+    leaves = [t.detach().requires_grad_() for t in numbers]
+    out = function(*leaves, edges)
+    up = given.up.detach().requires_grad_()
+    first = torch.autograd.grad(out, leaves, up, create_graph=True)
+    second = torch.autograd.grad(first, (up, *leaves), given.along)
     return [t.detach() for t in (out, *first, *second)]
+
+
+def errors_of(
+    spec: PathSpec, kernel: Callable[..., Tensor], operands: Sequence[Tensor]
+) -> dict[str, float]:
+    """The largest difference of each of the PARTS from the reference in float64, of its largest number.
+
+    Not a number counts as infinite.
+    """
+    *numbers, edges = operands
+    along = directions(spec, numbers)
+    made = derivatives(kernel, operands, along)
+    exact = (*(t.detach().double() for t in numbers), edges)
+    wanted = derivatives(lambda *a: convolve(spec, *a), exact, along.double())
+    found = {}
+    for part, a, b in zip(PARTS, made, wanted, strict=True):
+        error = float((a.double() - b).abs().max()) / max(1.0, float(b.abs().max()))
+        found[part] = math.inf if math.isnan(error) else error
+    return found
 
 
 def compare(
     spec: PathSpec, config: Config, given: tuple[Tensor, Tensor, Tensor, Tensor]
 ) -> dict[str, Any]:
     """Largest differences from float64, relative to the largest number; which kernels ran."""
-    x, *_, edges = given
+    x = given[0]
     name = str(x.dtype).removeprefix("torch.")
     pin(spec, x.dtype, config)
     launch.LAUNCHES.clear()
-    made = derivatives(kernel_for(spec, x, "triton"), given, x.dtype)
+    errors = errors_of(spec, kernel_for(spec, x, "triton"), given)
     ran = dict(launch.LAUNCHES)
-    exact = [t.double() for t in given[:3]]
-    wanted = derivatives(lambda *a: convolve(spec, *a), (*exact, edges), x.dtype)
-    errors = {}
-    for part, a, b in zip(PARTS, made, wanted, strict=True):
-        errors[part] = float((a.double() - b).abs().max()) / max(1.0, float(b.abs().max()))
     return {
         "config": str(config),
         "dtype": name,

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.correctness import PARTS, TOLERANCES, derivatives
+from benchmarks.gpu.correctness import TOLERANCES, Directions, derivatives, directions, errors_of
 from benchmarks.gpu.device import Device, in_turn
 from benchmarks.gpu.failures import attempt
 from benchmarks.gpu.shapes import Layer, product_of
-from irprune.backends import convolve, kernel_for
+from irprune.backends import kernel_for
 from irprune.edges import unpack
 from irprune.kernels.triton.config import Config, configs, default, pin
 from irprune.kernels.tuner.stage2 import Problem, problem, with_gradients
@@ -52,13 +52,13 @@ def e3nn_kernel(layer: Layer, keep: float, shape: str, like: Tensor) -> Kernel:
     return convolution
 
 
-def calls_of(kernel: Kernel, given: Problem) -> dict[str, Callable[[], object]]:
+def calls_of(kernel: Kernel, given: Problem, along: Directions) -> dict[str, Callable[[], object]]:
     """What is timed of a kernel, by mode."""
     arguments = (*given.operands, given.index)
     return {
         MODES[0]: torch.no_grad()(lambda: kernel(*arguments)),
-        MODES[1]: lambda: with_gradients(kernel, given),
-        MODES[2]: lambda: derivatives(kernel, arguments, given.operands[0].dtype),
+        MODES[1]: lambda: torch.autograd.grad(kernel(*arguments), given.operands, along.up),
+        MODES[2]: lambda: derivatives(kernel, arguments, along),
     }
 
 
@@ -97,7 +97,7 @@ def measure(
     chosen = choose_config(spec, given, kernels, device, rounds, failed)
     errors = {}
     for name, kernel in kernels.items():
-        error = attempt(failed, name, partial(error_of, kernel, check))
+        error = attempt(failed, name, partial(error_of, spec, kernel, check))
         if error is not None:
             errors[name] = error
     tolerance = TOLERANCES[str(dtype).removeprefix("torch.")]
@@ -117,6 +117,11 @@ def measure(
         "left": left,
         **figures(spec, given, times, edges, device.bandwidth),
     }
+
+
+def error_of(spec: PathSpec, kernel: Kernel, given: Problem) -> float:
+    """The largest difference from float64 of values and first and second derivatives."""
+    return max(errors_of(spec, kernel, (*given.operands, given.index)).values())
 
 
 def choose_config(
@@ -150,21 +155,6 @@ def choose_config(
     return best
 
 
-def error_of(kernel: Kernel, given: Problem) -> float:
-    """The largest difference from float64 of values and first and second derivatives."""
-    dtype = given.operands[0].dtype
-    made = derivatives(kernel, (*given.operands, given.index), dtype)
-    exact = (*(t.detach().double() for t in given.operands), given.index)
-    assert isinstance(given.spec, PathSpec)
-    spec = given.spec
-    wanted = derivatives(lambda *a: convolve(spec, *a), exact, dtype)
-    found = [
-        float((a.double() - b).abs().max()) / max(1.0, float(b.abs().max()))
-        for _, a, b in zip(PARTS, made, wanted, strict=True)
-    ]
-    return max(float("inf") if e != e else e for e in found)
-
-
 def timed(
     kernels: Mapping[str, Kernel],
     given: Problem,
@@ -173,7 +163,9 @@ def timed(
     failed: dict[str, str],
 ) -> dict[str, dict[str, list[float]]]:
     """Mode → backend → seconds of each round. What raises is left out of its mode."""
-    calls = {name: calls_of(kernel, given) for name, kernel in kernels.items()}
+    assert isinstance(given.spec, PathSpec)
+    along = directions(given.spec, given.operands)
+    calls = {name: calls_of(kernel, given, along) for name, kernel in kernels.items()}
     found = {}
     for mode in MODES:
         lost: dict[str, str] = {}

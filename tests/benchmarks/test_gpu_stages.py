@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import kernels, models, run, stages
+from benchmarks.gpu.correctness import directions
 from benchmarks.gpu.device import Budget, Device, NoGpu, gpu, in_turn
 from benchmarks.gpu.shapes import LAYERS, spec_of
 from irprune.backends import kernel_for
@@ -128,6 +129,28 @@ def test_a_kernel_that_is_wrong_is_not_timed(device, monkeypatch):
     row = kernels.measure(SMALL, 0.25, "odd", device, count=80, rounds=1, small=80)
     assert row["wrong"] == ["e3nn"]
     assert "e3nn" not in row["ns_per_edge"]["forward"]
+
+
+def test_numbers_to_derive_along_are_not_made_while_the_clock_runs():
+    """Only kernels are: the calls that are timed make nothing by cosines or by counting."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Seen(TorchDispatchMode):
+        names: set[str] = set()
+
+        def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+            self.names.add(f._schema.name)
+            return f(*args, **(kwargs or {}))
+
+    spec = spec_of(SMALL, 0.25, "odd")
+    given = problem(spec, torch.float32, CPU, 4, 12)
+    along = directions(spec, given.operands)
+    calls = kernels.calls_of(kernel_for(spec, given.operands[0], "reference"), given, along)
+    with Seen() as seen:
+        for call in calls.values():
+            call()
+    assert "aten::bmm" in seen.names
+    assert not seen.names & {"aten::cos", "aten::arange", "aten::linspace"}
 
 
 def test_ours_against_the_best_other(device):
