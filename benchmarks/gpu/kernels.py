@@ -10,46 +10,54 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.gpu.choice import ROUNDS, choose, untuned
 from benchmarks.gpu.correctness import TOLERANCES, Directions, derivatives, directions, errors_of
 from benchmarks.gpu.device import Device, in_turn
-from benchmarks.gpu.failures import attempt
-from benchmarks.gpu.shapes import Layer, product_of
+from benchmarks.gpu.failures import OURS, attempt
+from benchmarks.gpu.shapes import Layer, spec_of
+from benchmarks.gpu.stock import Kernel, cueq_kernel, e3nn_kernel
 from irprune.backends import kernel_for
-from irprune.edges import unpack
-from irprune.kernels.triton.config import Config, configs, default, pin
+from irprune.irreps import Layout
 from irprune.kernels.tuner.stage2 import Problem, problem, with_gradients
 from irprune.profile.kernels import serving
 from irprune.specs.path import PathSpec
 
-Kernel = Callable[..., Tensor]
 MODES = ("forward", "backward", "double backward")
 """Values; values and gradients; these and the gradients of gradients, as training on forces takes."""
 DEGREE = 40
-TRIED = 4
-"""Configurations of the Triton kernels that are timed before the winner meets the others."""
+IN_PLACE = " ir_mul"
+"""Stands after a backend whose rows come in ``ir_mul``, as the pass ``lay-out`` leaves them."""
+LAYOUTS = ("triton", "cuequivariance")
+"""Backends whose kernels work in ``ir_mul``: timed in both layouts."""
 
 
-def shortlist(spec: PathSpec) -> list[Config]:
-    """The default configuration and its nearest neighbours: a full search takes longer than a run."""
-    first = default(spec)
+def kernels_of(
+    layer: Layer,
+    keep: float,
+    shape: str,
+    specs: Mapping[str, PathSpec],
+    like: Tensor,
+    failed: dict[str, str],
+) -> tuple[dict[str, tuple[Kernel, PathSpec]], dict[str, str]]:
+    """Every kernel with its spec, and why other backends are left out.
 
-    def distance(c: Config) -> tuple[int, int]:
-        same = (c.block == first.block, c.warps == first.warps, c.stages == first.stages)
-        return 4 - sum(same) - (c.variant == first.variant), abs(c.block - first.block)
-
-    return sorted(configs(spec), key=distance)[:TRIED]
-
-
-def e3nn_kernel(layer: Layer, keep: float, shape: str, like: Tensor) -> Kernel:
-    """e3nn's own module between a gather and a scatter: what the stock model runs."""
-    product = product_of(layer, keep, shape).to(like.device, like.dtype)
-
-    def convolution(x: Tensor, y: Tensor, w: Tensor, edges: Tensor) -> Tensor:
-        lists = unpack(edges, x.shape[0])
-        messages = product(x[lists.sender], y, w[lists.row])
-        return x.new_zeros(x.shape[0], messages.shape[1]).index_add(0, lists.receiver, messages)
-
-    return convolution
+    ``specs`` has the convolution in each layout, by what stands after the names of backends there.
+    ``failed`` gets the errors of kernels that cannot be made.
+    """
+    names, left = serving(specs[""], like.device, like.dtype)
+    makers: dict[str, tuple[Callable[[], Kernel], PathSpec]] = {
+        "e3nn": (partial(e3nn_kernel, layer, keep, shape, like), specs[""])
+    }
+    for name in names:
+        for after, spec in specs.items():
+            if not after or name in LAYOUTS:
+                cueq = name == "cuequivariance"
+                make = partial(
+                    cueq_kernel if cueq else partial(kernel_for, wanted=name), spec, like
+                )
+                makers[name + after] = make, spec
+    made = {name: (attempt(failed, name, make), spec) for name, (make, spec) in makers.items()}
+    return {name: (k, spec) for name, (k, spec) in made.items() if k is not None}, left
 
 
 def calls_of(kernel: Kernel, given: Problem, along: Directions) -> dict[str, Callable[[], object]]:
@@ -85,23 +93,26 @@ def measure(
         rounds: times of each.
         small: edges of the problem that is compared with float64.
     """
-    from benchmarks.gpu.shapes import spec_of
-
     spec = spec_of(layer, keep, shape)
+    specs = {"": spec, IN_PLACE: spec.in_layout(Layout.IR_MUL)}
     given = problem(spec, dtype, device.place, DEGREE, count)
     check = problem(spec, dtype, device.place, DEGREE, small)
-    names, left = serving(spec, device.place, dtype)
-    kernels: dict[str, Kernel] = {n: kernel_for(spec, given.operands[0], n) for n in names}
-    kernels["e3nn"] = e3nn_kernel(layer, keep, shape, given.operands[0])
     failed: dict[str, str] = {}
-    chosen = choose_config(spec, given, kernels, device, rounds, failed)
+    found, left = kernels_of(layer, keep, shape, specs, given.operands[0], failed)
+    served = chosen = None
+    if OURS + IN_PLACE in found:
+        served = untuned(spec, given)
+        ours = partial(with_gradients, found[OURS + IN_PLACE][0], given)
+        chosen = choose(spec, dtype, served, ours, device, failed, min(rounds, ROUNDS))
+        if chosen is None:
+            found = {n: k for n, k in found.items() if not n.startswith(OURS)}
     errors = {}
-    for name, kernel in kernels.items():
-        error = attempt(failed, name, partial(error_of, spec, kernel, check))
+    for name, (kernel, own) in found.items():
+        error = attempt(failed, name, partial(error_of, own, kernel, check))
         if error is not None:
             errors[name] = error
     tolerance = TOLERANCES[str(dtype).removeprefix("torch.")]
-    right = {name: kernels[name] for name, e in errors.items() if e <= tolerance}
+    right = {name: found[name][0] for name, e in errors.items() if e <= tolerance}
     times = timed(right, given, device, rounds, failed)
     edges = given.operands[1].shape[0]
     return {
@@ -110,9 +121,10 @@ def measure(
         "edges": edges,
         "nodes": given.operands[0].shape[0],
         "config": None if chosen is None else str(chosen),
+        "untuned_config": None if served is None else str(served),
         "errors": errors,
         "tolerance": tolerance,
-        "wrong": sorted(set(errors) - set(right)),
+        "wrong": sorted(errors.keys() - right.keys()),
         "failed": failed,
         "left": left,
         **figures(spec, given, times, edges, device.bandwidth),
@@ -122,37 +134,6 @@ def measure(
 def error_of(spec: PathSpec, kernel: Kernel, given: Problem) -> float:
     """The largest difference from float64 of values and first and second derivatives."""
     return max(errors_of(spec, kernel, (*given.operands, given.index)).values())
-
-
-def choose_config(
-    spec: PathSpec,
-    given: Problem,
-    kernels: Mapping[str, Kernel],
-    device: Device,
-    rounds: int,
-    failed: dict[str, str],
-) -> Config | None:
-    """Times the short list, and pins the fastest with gradients; None where Triton does not serve, or
-    no configuration of it runs.
-    """
-    if "triton" not in kernels:
-        return None
-
-    def call(config: Config) -> Callable[[], object]:
-        def run() -> object:
-            pin(spec, given.operands[0].dtype, config)
-            return with_gradients(kernels["triton"], given)
-
-        return run
-
-    calls = {f"triton {c}": call(c) for c in shortlist(spec)}
-    times = in_turn(calls, device.timer, min(rounds, 5), failed=failed)
-    if not times:
-        return None
-    fastest = min(times, key=lambda c: statistics.median(times[c]))
-    best = Config.parse(fastest.removeprefix("triton "))
-    pin(spec, given.operands[0].dtype, best)
-    return best
 
 
 def timed(
@@ -191,9 +172,9 @@ def figures(
     }
     best = {}
     for mode, found in medians.items():
-        others = [t for name, t in found.items() if name != "triton"]
-        ours = found.get("triton")
-        best[mode] = min(others) / ours if ours and others else None
+        others = [t for name, t in found.items() if not name.startswith(OURS)]
+        ours = {name: t for name, t in found.items() if name.startswith(OURS)}
+        best[mode] = {name: min(others) / t for name, t in ours.items()} if others else {}
     forward = medians.get(MODES[0], {})
     return {
         "ns_per_edge": {

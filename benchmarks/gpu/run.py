@@ -53,6 +53,8 @@ def main(
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
     """Runs the stages; 1 if a kernel is wrong, 2 if there is nothing to run on."""
+    from benchmarks.gpu.pins import pins_of_its_own
+
     given = parser().parse_args(arguments)
     if given.device == "cpu" and given.stages != ["correctness"]:
         sys.stderr.write("--device cpu times nothing: add --stages correctness\n")
@@ -65,7 +67,8 @@ def main(
         return 2
     failed = False
     if "correctness" in given.stages:
-        found = stages.check(given, budget.until(SHARES["correctness"]))
+        with pins_of_its_own():
+            found = stages.check(given, budget.until(SHARES["correctness"]))
         wrong = sum(map(stages.wrong, found["results"]))
         sys.stderr.write(
             f"{len(found['results'])} checked, {wrong} wrong, {len(found['not_reached'])} not reached\n"
@@ -75,7 +78,8 @@ def main(
             return 1
     for stage, run in (("kernels", stages.time_kernels), ("models", stages.time_models)):
         if stage in given.stages and device is not None:
-            found = run(given, device, budget.until(SHARES[stage]))
+            with pins_of_its_own():
+                found = run(given, device, budget.until(SHARES[stage]))
             failed |= stages.bad(found)
             if "lost" in found:
                 break
