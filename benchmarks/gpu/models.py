@@ -13,6 +13,7 @@ from functools import partial
 from statistics import median
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from benchmarks.gpu.device import Device, in_turn
@@ -44,7 +45,7 @@ def measure(
     structure = near(crystal([model], [graph]), atoms)
     structure.rattle(RATTLE, seed=0)
     laid_out, report = api.run_reported(f"lay-out{{layout={layout}}}", graph)
-    batch, served = None, 0
+    batch, served, configs = None, 0, {}
     calls: dict[str, Callable[[], object]] = {}
     results: dict[str, dict[str, Tensor]] = {}
     failed: dict[str, str] = {}
@@ -56,6 +57,8 @@ def measure(
         made = attempt(failed, name, partial(numbers_of, call))
         if made is not None:
             calls[name], results[name] = call, made
+            if name == "triton":
+                configs = configs_of(moved, len(structure), batch.n_edges)
     assert batch is not None
     times = in_turn(calls, device.timer, rounds, failed=failed)
     medians = {name: median(t) for name, t in times.items()}
@@ -64,6 +67,7 @@ def measure(
         "atoms": len(structure),
         "edges": batch.n_edges,
         "served": served,
+        "configs": configs,
         "layout": layout,
         "conversions": report.results["lay-out"]["left"],
         "errors": errors,
@@ -75,6 +79,22 @@ def measure(
             medians["reference"] / medians["triton"] if len(medians) == len(BACKENDS) else None
         ),
     }
+
+
+def configs_of(potential: Any, atoms: int, edges: int) -> dict[str, str]:
+    """Node → the configuration of the Triton kernels that serves it at this size."""
+    from irprune.kernelplan import kernel_nodes
+    from irprune.kernels.tuner.lookup import chosen
+    from irprune.specs.path import PathSpec
+    from irprune.specs.poly import PolySpec
+
+    like = torch.empty(atoms, 0, dtype=potential.dtype, device=potential.device)
+    found = {}
+    for node, module in kernel_nodes(potential.module):
+        if isinstance(module.spec, PathSpec | PolySpec):
+            rows = edges if isinstance(module.spec, PathSpec) else atoms
+            found[node.name] = str(chosen(module.spec, like, rows))
+    return found
 
 
 def numbers_of(call: Callable[[], Any]) -> dict[str, Tensor]:

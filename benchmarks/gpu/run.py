@@ -47,6 +47,14 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def missing_models(given: argparse.Namespace) -> str | None:
+    """What is wrong with ``--models``: said before anything runs, as they are what is read last."""
+    missing = [m for m in given.models if not Path(m).is_file()]
+    if not missing:
+        return None
+    return f"--models names what is no file: {', '.join(missing)}; irprune optimize writes them"
+
+
 def main(
     arguments: Sequence[str] | None = None,
     find: Callable[[], Device] = gpu,
@@ -59,6 +67,15 @@ def main(
     if given.device == "cpu" and given.stages != ["correctness"]:
         sys.stderr.write("--device cpu times nothing: add --stages correctness\n")
         return 2
+    complaint = missing_models(given)
+    if complaint is not None:
+        sys.stderr.write(f"{complaint}\n")
+        return 2
+    if "models" in given.stages and not given.models:
+        sys.stderr.write("no --models were given: no whole model is timed\n")
+        if given.stages == ["models"]:
+            return 2
+        given.stages.remove("models")
     budget = Budget(60 * given.minutes, clock)
     try:
         device = None if given.device == "cpu" else find()

@@ -73,6 +73,7 @@ def test_a_whole_model(file, device, monkeypatch):
     assert row["ok"]
     assert set(row["errors"]) == {"energy", "forces", "stress"}
     assert row["served"] == 1
+    assert list(row["configs"].values()) == ["block=16,warps=1,stages=1,variant=csr"]
     assert (row["layout"], row["conversions"]) == ("ir_mul", 1)  # the rows of its only kernel
     assert row["reference_over_triton"] == 1.0
     assert 6 <= row["atoms"] <= 10
@@ -124,3 +125,43 @@ def test_a_model_that_was_never_compared_is_an_error(device, tmp_path, monkeypat
     found = json.loads((tmp_path / "models.json").read_text())
     assert [r["wanted_atoms"] for r in found["results"]] == list(models.SIZES)
     assert not stages.bad(found)
+
+
+def test_what_the_models_stage_needs_is_asked_for_first(device, tmp_path, capsys, monkeypatch):
+    found = []
+    monkeypatch.setattr(stages, "time_kernels", lambda *a: found.append(1) or {"results": []})
+
+    def no_device():
+        raise AssertionError("nothing may have begun")
+
+    missing = ["-o", str(tmp_path), "--models", "missing.irp"]
+    assert run.main(missing, no_device) == 2
+    assert capsys.readouterr().err == (
+        "--models names what is no file: missing.irp; irprune optimize writes them\n"
+    )
+    assert run.main(["-o", str(tmp_path), "--stages", "models"], no_device) == 2
+    said = "no --models were given: no whole model is timed\n"
+    assert capsys.readouterr().err == said
+    assert run.main(["-o", str(tmp_path), "--stages", "kernels", "models"], lambda: device) == 0
+    assert capsys.readouterr().err == said
+    assert found
+    assert not (tmp_path / "models.json").exists()
+
+
+def test_pins_of_a_stage_do_not_reach_the_next(device, tmp_path, monkeypatch):
+    from irprune.kernels.triton import config
+
+    seen = []
+
+    def stage(*_):
+        seen.append(dict(config._PINNED))
+        config._PINNED["a spec", torch.float32] = config.Config(16, 1, 1, "atomic")
+        return {"results": [{"ok": True}], "not_reached": []}
+
+    for name in ("check", "time_kernels", "time_models"):
+        monkeypatch.setattr(stages, name, stage)
+    (tmp_path / "fast.irp").touch()
+    args = ["-o", str(tmp_path), "--models", str(tmp_path / "fast.irp")]
+    assert run.main(args, lambda: device) == 0
+    assert seen == [{}, {}, {}]
+    assert ("a spec", torch.float32) not in config._PINNED

@@ -34,7 +34,7 @@ def test_without_a_gpu_it_ends_with_an_error(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(NoGpu):
         gpu()
-    assert run.main(["-o", str(tmp_path)]) == 2
+    assert run.main(["-o", str(tmp_path), "--stages", "kernels"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("benchmarks.gpu.run needs a GPU, and torch finds none; --device cpu")
     assert list(tmp_path.iterdir()) == []
@@ -164,7 +164,9 @@ def test_the_stages_write_what_there_was_time_for(device, tmp_path, monkeypatch,
     monkeypatch.setattr(kernels, "measure", lambda *a, **k: {**rows, "wrong": []})
     monkeypatch.setattr(models, "measure", lambda *a, **k: rows)
     args = ["-o", str(tmp_path), "--layers", "mace-small", "--minutes", "0.1"]
-    args += ["--models", "fast.irp"]
+    model = str(tmp_path / "fast.irp")
+    (tmp_path / "fast.irp").touch()
+    args += ["--models", model]
     assert run.main(args, lambda: device, lambda: float(next(ticks))) == 0
     found = json.loads((tmp_path / "kernels.json").read_text())
     assert found["device"] == "a fake GPU"
@@ -173,7 +175,7 @@ def test_the_stages_write_what_there_was_time_for(device, tmp_path, monkeypatch,
     assert len(found["results"]) + len(found["not_reached"]) == 7
     assert found["not_reached"]
     assert json.loads((tmp_path / "models.json").read_text())["not_reached"] == [
-        ["fast.irp", n] for n in models.SIZES
+        [model, n] for n in models.SIZES
     ]
 
 
