@@ -1,4 +1,4 @@
-"""The convolutions of real models by every backend: compared with float64 first, then timed in turn."""
+"""The kernels of real models by every backend: compared with float64 first, then timed in turn."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.choice import ROUNDS, choose, untuned
-from benchmarks.gpu.correctness import TOLERANCES, Directions, derivatives, directions, errors_of
+from benchmarks.gpu.choice import ROUNDS, choose, rows_of, untuned
+from benchmarks.gpu.correctness import (
+    TOLERANCES,
+    Directions,
+    Spec,
+    derivatives,
+    directions,
+    errors_of,
+    width_of,
+)  # fmt: skip
 from benchmarks.gpu.device import Device, in_turn
 from benchmarks.gpu.failures import OURS, attempt
-from benchmarks.gpu.shapes import Layer, spec_of
+from benchmarks.gpu.shapes import Item, Layer, kernel_spec
 from benchmarks.gpu.stock import Kernel, cueq_kernel, e3nn_kernel
 from irprune.backends import kernel_for
 from irprune.irreps import Layout
@@ -32,29 +40,30 @@ LAYOUTS = ("triton", "cuequivariance")
 
 
 def kernels_of(
-    layer: Layer,
+    item: Item,
     keep: float,
     shape: str,
-    specs: Mapping[str, PathSpec],
+    specs: Mapping[str, Spec],
     like: Tensor,
     failed: dict[str, str],
-) -> tuple[dict[str, tuple[Kernel, PathSpec]], dict[str, str]]:
+) -> tuple[dict[str, tuple[Kernel, Spec]], dict[str, str]]:
     """Every kernel with its spec, and why other backends are left out.
 
-    ``specs`` has the convolution in each layout, by what stands after the names of backends there.
+    ``specs`` has the kernel in each layout, by what stands after the names of backends there.
     ``failed`` gets the errors of kernels that cannot be made.
     """
     names, left = serving(specs[""], like.device, like.dtype)
-    makers: dict[str, tuple[Callable[[], Kernel], PathSpec]] = {
-        "e3nn": (partial(e3nn_kernel, layer, keep, shape, like), specs[""])
-    }
+    makers: dict[str, tuple[Callable[[], Kernel], Spec]] = {}
+    if isinstance(item, Layer):
+        makers["e3nn"] = partial(e3nn_kernel, item, keep, shape, like), specs[""]
+    else:
+        left["e3nn"] = "has no symmetric contraction"
     for name in names:
         for after, spec in specs.items():
             if not after or name in LAYOUTS:
-                cueq = name == "cuequivariance"
-                make = partial(
-                    cueq_kernel if cueq else partial(kernel_for, wanted=name), spec, like
-                )
+                make: Callable[[], Kernel] = partial(kernel_for, spec, like, name)
+                if name == "cuequivariance" and isinstance(spec, PathSpec):
+                    make = partial(cueq_kernel, spec, like)
                 makers[name + after] = make, spec
     made = {name: (attempt(failed, name, make), spec) for name, (make, spec) in makers.items()}
     return {name: (k, spec) for name, (k, spec) in made.items() if k is not None}, left
@@ -71,7 +80,7 @@ def calls_of(kernel: Kernel, given: Problem, along: Directions) -> dict[str, Cal
 
 
 def measure(
-    layer: Layer,
+    item: Item,
     keep: float,
     shape: str,
     device: Device,
@@ -81,24 +90,25 @@ def measure(
     rounds: int = 9,
     small: int = 4_000,
 ) -> dict[str, Any]:
-    """One convolution by every backend.
+    """One convolution or contraction by every backend.
 
     Args:
-        layer: of a real model.
+        item: of a real model.
         keep: share of its channels.
         shape: ``aligned`` or ``odd``.
         device: that runs and times it.
         dtype: of the operands.
-        count: edges of the problem that is timed.
+        count: edges of the problem that is timed; a contraction has the atoms of so many edges.
         rounds: times of each.
         small: edges of the problem that is compared with float64.
     """
-    spec = spec_of(layer, keep, shape)
-    specs = {"": spec, IN_PLACE: spec.in_layout(Layout.IR_MUL)}
-    given = problem(spec, dtype, device.place, DEGREE, count)
-    check = problem(spec, dtype, device.place, DEGREE, small)
+    spec = kernel_spec(item, keep, shape)
+    each = 1 if isinstance(item, Layer) else DEGREE
+    specs: dict[str, Spec] = {"": spec, IN_PLACE: spec.in_layout(Layout.IR_MUL)}
+    given = problem(spec, dtype, device.place, DEGREE, count // each)
+    check = problem(spec, dtype, device.place, DEGREE, small // each)
     failed: dict[str, str] = {}
-    found, left = kernels_of(layer, keep, shape, specs, given.operands[0], failed)
+    found, left = kernels_of(item, keep, shape, specs, given.operands[0], failed)
     served = chosen = None
     if OURS + IN_PLACE in found:
         served = untuned(spec, given)
@@ -114,11 +124,10 @@ def measure(
     tolerance = TOLERANCES[str(dtype).removeprefix("torch.")]
     right = {name: found[name][0] for name, e in errors.items() if e <= tolerance}
     times = timed(right, given, device, rounds, failed)
-    edges = given.operands[1].shape[0]
     return {
         "spec": spec.key,
         "dtype": str(dtype).removeprefix("torch."),
-        "edges": edges,
+        "rows": rows_of(given),
         "nodes": given.operands[0].shape[0],
         "config": None if chosen is None else str(chosen),
         "untuned_config": None if served is None else str(served),
@@ -127,11 +136,11 @@ def measure(
         "wrong": sorted(errors.keys() - right.keys()),
         "failed": failed,
         "left": left,
-        **figures(spec, given, times, edges, device.bandwidth),
+        **figures(given, times, device.bandwidth),
     }
 
 
-def error_of(spec: PathSpec, kernel: Kernel, given: Problem) -> float:
+def error_of(spec: Spec, kernel: Kernel, given: Problem) -> float:
     """The largest difference from float64 of values and first and second derivatives."""
     return max(errors_of(spec, kernel, (*given.operands, given.index)).values())
 
@@ -144,7 +153,6 @@ def timed(
     failed: dict[str, str],
 ) -> dict[str, dict[str, list[float]]]:
     """Mode → backend → seconds of each round. What raises is left out of its mode."""
-    assert isinstance(given.spec, PathSpec)
     along = directions(given.spec, given.operands)
     calls = {name: calls_of(kernel, given, along) for name, kernel in kernels.items()}
     found = {}
@@ -158,14 +166,12 @@ def timed(
 
 
 def figures(
-    spec: PathSpec,
-    given: Problem,
-    times: Mapping[str, Mapping[str, Sequence[float]]],
-    edges: int,
-    bandwidth: float,
+    given: Problem, times: Mapping[str, Mapping[str, Sequence[float]]], bandwidth: float
 ) -> dict[str, Any]:
-    """Times per edge, the time that the bytes of the forward pass take, and ours against the best."""
-    limit = least_bytes(spec, given) / bandwidth
+    """Times per row (edge of a convolution, atom of a contraction), the time that the bytes of the
+    forward pass take, and ours against the best.
+    """
+    limit, rows = least_bytes(given) / bandwidth, rows_of(given)
     medians = {
         mode: {name: statistics.median(s) for name, s in found.items()}
         for mode, found in times.items()
@@ -177,19 +183,19 @@ def figures(
         best[mode] = {name: min(others) / t for name, t in ours.items()} if others else {}
     forward = medians.get(MODES[0], {})
     return {
-        "ns_per_edge": {
-            mode: {name: 1e9 * t / edges for name, t in found.items()}
+        "ns_per_row": {
+            mode: {name: 1e9 * t / rows for name, t in found.items()}
             for mode, found in medians.items()
         },
-        "least_ns_per_edge": 1e9 * limit / edges,
+        "least_ns_per_row": 1e9 * limit / rows,
         "share_of_bandwidth": {name: limit / t for name, t in forward.items()},
         "best_other_over_triton": best,
         "seconds": {mode: {n: list(s) for n, s in found.items()} for mode, found in times.items()},
     }
 
 
-def least_bytes(spec: PathSpec, given: Problem) -> int:
+def least_bytes(given: Problem) -> int:
     """Bytes that a forward pass must move: every operand read once, the result written once."""
-    result = given.operands[0].shape[0] * spec.dims[2] * given.operands[0].element_size()
+    result = given.operands[0].shape[0] * width_of(given.spec) * given.operands[0].element_size()
     operands = sum(t.numel() * t.element_size() for t in given.operands)
     return operands + given.index.numel() * given.index.element_size() + result

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.gpu import stages
 from benchmarks.gpu.device import Budget, Device, NoGpu, gpu
-from benchmarks.gpu.shapes import KEEPS, LAYERS
+from benchmarks.gpu.shapes import ITEMS, KEEPS
 
 DTYPES = ("float32", "float64", "bfloat16")
 STAGES = ("correctness", "kernels", "models")
@@ -30,7 +30,7 @@ SHARES = {"correctness": 0.35, "kernels": 0.8, "models": 0.95}
 def parser() -> argparse.ArgumentParser:
     """Options of the command line."""
     made = argparse.ArgumentParser(prog="python -m benchmarks.gpu.run", description=__doc__)
-    names = [layer.name for layer in LAYERS]
+    names = [item.name for item in ITEMS]
     made.add_argument("-o", type=Path, required=True, metavar="DIR")
     made.add_argument("--layers", nargs="+", choices=names, default=names)
     made.add_argument("--keep", nargs="+", type=float, default=list(KEEPS))

@@ -16,26 +16,27 @@ from benchmarks import machine
 from benchmarks.files import write_json
 from benchmarks.gpu.device import Device
 from benchmarks.gpu.failures import CASE, DeviceLost, attempt, serious
-from benchmarks.gpu.shapes import LAYERS, SHAPES, Layer
+from benchmarks.gpu.shapes import ITEMS, SHAPES, Item, Layer, kernel_spec
+from irprune.specs.path import PathSpec
+from irprune.specs.poly import PolySpec
 
 Found = dict[str, Any]
 Case = tuple[dict[str, Any], Callable[[], dict[str, Any]]]
 """What names a case in the results, and what measures it."""
-VARIANTS = ("csr", "atomic")
 
 
-def cases(layers: Sequence[str], keeps: Sequence[float]) -> Iterator[tuple[Layer, float, str]]:
-    """(layer, keep, shape of the channel counts); a full layer has one shape."""
-    for layer in LAYERS:
-        if layer.name in layers:
+def cases(names: Sequence[str], keeps: Sequence[float]) -> Iterator[tuple[Item, float, str]]:
+    """(item, keep, shape of the channel counts); a full layer has one shape."""
+    for item in ITEMS:
+        if item.name in names:
             for keep in keeps:
                 for shape in SHAPES[: 1 if keep == 1.0 else None]:
-                    yield layer, keep, shape
+                    yield item, keep, shape
 
 
-def in_order(layers: Sequence[str], keeps: Sequence[float]) -> Iterator[tuple[Layer, float, str]]:
-    """The cases, each model whole and at one half first: what a run that is cut off should have."""
-    found = list(cases(layers, keeps))
+def in_order(names: Sequence[str], keeps: Sequence[float]) -> Iterator[tuple[Item, float, str]]:
+    """The cases, everything whole and at one half first: what a run that is cut off should have."""
+    found = list(cases(names, keeps))
     first = (1.0, 0.5)
     yield from sorted(
         found, key=lambda c: (c[1] not in first, first.index(c[1]) if c[1] in first else 0)
@@ -98,7 +99,7 @@ def never_compared(found: Found) -> list[str]:
 
 
 def check(arguments: argparse.Namespace, time_left: Callable[[], bool] = lambda: True) -> Found:
-    """The Triton kernels in both variants against float64."""
+    """The Triton kernels in every variant against float64; everything in one precision first."""
     found = machine.stamp("gpu_correctness", "python -m benchmarks.gpu.run")
     on_gpu = arguments.device == "cuda"
     found["device"] = torch.cuda.get_device_name() if on_gpu else "Triton's interpreter"
@@ -106,21 +107,27 @@ def check(arguments: argparse.Namespace, time_left: Callable[[], bool] = lambda:
     found["results"], found["not_reached"] = [], []
     given = (
         ({**_head(*c), "dtype": d, "variant": v}, partial(_compare, arguments, *c, d, v))
-        for c in cases(arguments.layers, arguments.keep)
         for d in arguments.dtypes
-        for v in VARIANTS
+        for c in in_order(arguments.layers, arguments.keep)
+        for v in variants(c[0])
     )
     return measured(found, arguments.o / "correctness.json", given, time_left)
 
 
+def variants(item: Item) -> tuple[str, ...]:
+    """The ways in which its kernels share work out."""
+    from irprune.kernels.triton.config import VARIANTS
+
+    return VARIANTS[PathSpec if isinstance(item, Layer) else PolySpec]
+
+
 def _compare(
-    arguments: argparse.Namespace, layer: Layer, keep: float, shape: str, dtype: str, variant: str
+    arguments: argparse.Namespace, item: Item, keep: float, shape: str, dtype: str, variant: str
 ) -> dict[str, Any]:
     from benchmarks.gpu.correctness import compare, operands
-    from benchmarks.gpu.shapes import spec_of
     from irprune.kernels.triton.config import Config, default
 
-    spec = spec_of(layer, keep, shape)
+    spec = kernel_spec(item, keep, shape)
     given = operands(
         spec, arguments.nodes, arguments.edges, arguments.device, getattr(torch, dtype)
     )
@@ -131,7 +138,7 @@ def _compare(
 def time_kernels(
     arguments: argparse.Namespace, device: Device, time_left: Callable[[], bool]
 ) -> Found:
-    """Every layer by every backend."""
+    """Every convolution and contraction by every backend."""
     from benchmarks.gpu.kernels import measure
 
     given = (
@@ -162,8 +169,8 @@ def time_models(
     return found
 
 
-def _head(layer: Layer, keep: float, shape: str) -> dict[str, Any]:
-    return {"layer": layer.name, "keep": keep, "shape": shape}
+def _head(item: Item, keep: float, shape: str) -> dict[str, Any]:
+    return {"layer": item.name, "keep": keep, "shape": shape}
 
 
 def stamped(benchmark: str, device: Device) -> Found:

@@ -146,7 +146,7 @@ def test_both_layouts_of_what_works_in_ir_mul(monkeypatch):
     spec = spec_of(SMALL, 0.25, "odd")
     names = ["triton", "cuequivariance", "reference"]
     monkeypatch.setattr(kernels, "serving", lambda *a: (names, {}))
-    monkeypatch.setattr(kernels, "kernel_for", lambda spec, like, wanted: (wanted, spec.layout))
+    monkeypatch.setattr(kernels, "kernel_for", lambda spec, like, name: (name, spec.layout))
     monkeypatch.setattr(kernels, "e3nn_kernel", lambda *a: 1 // 0)
     specs = {"": spec, kernels.IN_PLACE: spec.in_layout(Layout.IR_MUL)}
     failed = {}

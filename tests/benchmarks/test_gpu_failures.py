@@ -96,8 +96,8 @@ def test_a_backend_without_memory_leaves_the_others_their_times(device, monkeypa
 
     monkeypatch.setattr(kernels, "e3nn_kernel", other)
     row = kernels.measure(SMALL, 0.25, "odd", device, count=200, rounds=2, small=80)
-    assert set(row["ns_per_edge"]["forward"]) == {"reference", "e3nn"}
-    assert set(row["ns_per_edge"]["backward"]) == {"reference"}
+    assert set(row["ns_per_row"]["forward"]) == {"reference", "e3nn"}
+    assert set(row["ns_per_row"]["backward"]) == {"reference"}
     assert {k: v[:16] for k, v in row["failed"].items()} == {
         "e3nn backward": "OutOfMemoryError", "e3nn double backward": "OutOfMemoryError"
     }  # fmt: skip
