@@ -50,8 +50,10 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> dict[str, Any]:
-    """The commit checked out, and whether tracked files differ from it."""
+    """The commit checked out, and whether tracked files differ; None where git knows none."""
     head = _git("rev-parse", "HEAD")
+    if not head:
+        return {"hash": None, "dirty": None}
     return {"hash": head, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
 
 

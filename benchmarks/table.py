@@ -61,7 +61,9 @@ def _told(result: Mapping[str, Any]) -> str:
     machine, versions = result["machine"], result["versions"]
     packages = ("torch", "e3nn", "sevenn", "mace-torch", "numpy")
     loads = result["load_average"]
-    commit = result["commit"]["hash"][:10] + (" (modified)" if result["commit"]["dirty"] else "")
+    commit = (result["commit"]["hash"] or "unknown")[:10] + (
+        " (modified)" if result["commit"]["dirty"] else ""
+    )
     rounds = sorted({r["repeats"] for r in result["results"]})
     return (
         f"{machine['cpu']}, {machine['cores']} cores; "
@@ -80,7 +82,8 @@ def measured_with(result: Mapping[str, Any]) -> str:
     ]
     commits = {c["hash"]: c for c in found if c} or {"": result["commit"]}
     named = " and ".join(
-        c["hash"][:10] + (" (modified)" if c["dirty"] else "") for c in commits.values()
+        (c["hash"] or "unknown")[:10] + (" (modified)" if c["dirty"] else "")
+        for c in commits.values()
     )
     return (
         f"{machine['cpu']}, {machine['cores']} cores;"

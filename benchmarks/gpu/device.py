@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.gpu.failures import attempt
+
 Call = Callable[[], object]
 COPY = 1 << 30
 """Bytes that the measured copy reads, and as many that it writes: no cache holds them."""
@@ -79,16 +81,36 @@ class Budget:
 
 
 def in_turn(
-    calls: Mapping[str, Call], timer: Callable[[Call], float], rounds: int, warmup: int = 3
+    calls: Mapping[str, Call],
+    timer: Callable[[Call], float],
+    rounds: int,
+    warmup: int = 3,
+    failed: dict[str, str] | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds of every call in each round; every round starts with another call."""
-    names = list(calls)
-    for name in names:
+    """Seconds of every call in each round; every round starts with another call.
+
+    A call that raises takes no further part and has no times; ``failed`` gets its error by name.
+    """
+    failed = {} if failed is None else failed
+    times: dict[str, list[float]] = {name: [] for name in calls}
+
+    def once(name: str) -> None:
+        seconds = attempt(failed, name, lambda: timer(calls[name]))
+        if seconds is None:
+            del times[name]
+        else:
+            times[name].append(seconds)
+
+    for name in calls:
         for _ in range(warmup):
-            timer(calls[name])
-    times: dict[str, list[float]] = {name: [] for name in names}
+            if name in times:
+                once(name)
+    for found in times.values():
+        found.clear()
+    names = list(times)
     for k in range(rounds):
-        shift = k % len(names)
+        shift = k % max(1, len(names))
         for name in names[shift:] + names[:shift]:
-            times[name].append(timer(calls[name]))
+            if name in times:
+                once(name)
     return times

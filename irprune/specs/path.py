@@ -112,16 +112,15 @@ class PathSpec:
         """The oracle: plain einsum, row by row, [rows, out]. Differentiable any number of times."""
         import torch
 
+        from irprune.specs.clebsch import tables
+
         starts1, starts2 = self.offsets(self.in1), self.offsets(self.in2)
         shapes = [(s.mul, s.dim) for s in self.out]
         if self.layout is Layout.IR_MUL:
             shapes = [(dim, mul) for mul, dim in shapes]
         parts = [x.new_zeros(x.shape[0], *shape) for shape in shapes]
-        for p in self.paths:
-            a, b, c = self.in1[p.i1], self.in2[p.i2], self.out[p.out]
-            table = x.new_zeros(a.dim, b.dim, c.dim)
-            for m1, m2, m3, value in p.coupling:
-                table[m1, m2, m3] = value
+        for p, table in zip(self.paths, tables(self, x), strict=True):
+            a, b = self.in1[p.i1], self.in2[p.i2]
             left = x[:, starts1[p.i1] : starts1[p.i1] + a.mul * a.dim]
             right = y[:, starts2[p.i2] : starts2[p.i2] + b.dim]
             weight = w[:, p.weight : p.weight + a.mul] * p.coefficient

@@ -310,6 +310,12 @@ def test_the_commit_and_the_machine_are_told() -> None:
     assert set(machine.commit()) == {"hash", "dirty"}
 
 
+def test_no_commit_is_told_where_git_knows_of_none(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert machine.commit() == {"hash": None, "dirty": None}
+
+
 def test_committed_results_are_what_the_schema_says() -> None:
     assert {p.name: problems_of(read_json(p)) for p in COMMITTED} == {p.name: [] for p in COMMITTED}
 

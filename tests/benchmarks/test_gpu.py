@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from benchmarks.gpu import run
+from benchmarks.gpu import stages
 from benchmarks.gpu.shapes import LAYERS, pruned, spec_of
 
 
@@ -38,7 +38,7 @@ def test_shapes_are_those_of_the_models(unscripted):
 
 
 def test_cases():
-    found = list(run.cases(["mace-small"], (1.0, 0.5)))
+    found = list(stages.cases(["mace-small"], (1.0, 0.5)))
     assert [(c[1], c[2]) for c in found] == [(1.0, "aligned"), (0.5, "aligned"), (0.5, "odd")]
 
 

@@ -1,0 +1,99 @@
+"""Which configuration of the Triton kernels stands against the others: the winner of a short race.
+
+A full search takes longer than a run. First the widths, which matter most, and what a user gets without
+tuning; then what is near the fastest of these.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+
+import torch
+
+from benchmarks.gpu.device import Device, in_turn
+from benchmarks.gpu.failures import OURS
+from irprune.kernels.triton.config import STAGES, Config, configs, default, pin
+from irprune.kernels.tuner.lookup import chosen
+from irprune.kernels.tuner.stage2 import Problem
+from irprune.specs.path import PathSpec
+from irprune.specs.poly import PolySpec
+
+WIDTHS = (32, 64, 128)
+"""Channels of a program."""
+ROUNDS = 5
+Call = Callable[[], object]
+
+
+def untuned(spec: PathSpec | PolySpec, given: Problem) -> Config:
+    """What a user gets who has tuned nothing: the winner of a table, or the default.
+
+    To be asked while nothing is pinned.
+    """
+    return chosen(spec, given.operands[0], rows_of(given))
+
+
+def rows_of(given: Problem) -> int:
+    """Edges of a convolution, rows of a polynomial."""
+    return given.operands[1 if isinstance(given.spec, PathSpec) else 0].shape[0]
+
+
+def widths(spec: PathSpec | PolySpec, served: Config) -> list[Config]:
+    """What is served without tuning, and the default variant at every width that is legal."""
+    legal = configs(spec)
+    usual = default(spec)
+    wanted = [served, usual, *(Config(b, 1, 1, usual.variant) for b in WIDTHS)]
+    return list(dict.fromkeys(c for c in wanted if c in legal))
+
+
+def neighbours(spec: PathSpec | PolySpec, best: Config) -> list[Config]:
+    """The other depths of loading ahead, and the other variants at its width."""
+    legal = configs(spec)
+    deeper = [Config(best.block, best.warps, n, best.variant) for n in STAGES]
+    others = [c for c in legal if c.variant != best.variant and c.stages == 1]
+    others = [c for c in others if (c.block, c.warps) == (best.block, best.warps)]
+    return [c for c in deeper + others if c in legal and c != best]
+
+
+def choose(
+    spec: PathSpec | PolySpec,
+    dtype: torch.dtype,
+    served: Config,
+    call: Call,
+    device: Device,
+    failed: dict[str, str],
+    rounds: int = ROUNDS,
+) -> Config | None:
+    """Times the short list and pins the fastest; None where no configuration runs.
+
+    Args:
+        spec: of the kernels.
+        dtype: of the operands.
+        served: what a user gets without tuning.
+        call: the kernels with gradients, by whatever is pinned.
+        device: that runs and times them.
+        failed: gets the errors of configurations that do not run.
+        rounds: times of each.
+    """
+
+    def race(found: Sequence[Config]) -> Config | None:
+        def pinned(config: Config) -> Call:
+            def run() -> object:
+                pin(spec, dtype, config)
+                return call()
+
+            return run
+
+        by_name = {f"{OURS} {c}": c for c in found}
+        calls = {name: pinned(c) for name, c in by_name.items()}
+        times = in_turn(calls, device.timer, rounds, failed=failed)
+        if not times:
+            return None
+        return by_name[min(times, key=lambda name: statistics.median(times[name]))]
+
+    first = race(widths(spec, served))
+    if first is None:
+        return None
+    best = race([first, *neighbours(spec, first)]) or first
+    pin(spec, dtype, best)
+    return best
