@@ -47,7 +47,8 @@ class Importance:
         """``24 of 1402 structures``; no text where it needs none."""
         if self.structures is None:
             return ""
-        return f"{self.structures}{f' of {self.given}' if self.given else ''} structures"
+        some = "" if self.given in (None, self.structures) else f" of {self.given}"
+        return f"{self.structures}{some} structures"
 
 
 @dataclass(frozen=True)
