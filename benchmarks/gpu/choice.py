@@ -25,12 +25,18 @@ ROUNDS = 5
 Call = Callable[[], object]
 
 
-def untuned(spec: PathSpec | PolySpec, given: Problem) -> Config:
-    """What a user gets who has tuned nothing: the winner of a table, or the default.
+def config_of(
+    spec: PathSpec | PolySpec, dtype: torch.dtype, device: torch.device, nodes: int, edges: int
+) -> Config:
+    """What the kernels run with: what is pinned, else what a user gets who has tuned nothing here."""
+    rows = edges if isinstance(spec, PathSpec) else nodes
+    return chosen(spec, torch.empty(nodes, 0, dtype=dtype, device=device), rows)
 
-    To be asked while nothing is pinned.
-    """
-    return chosen(spec, given.operands[0], rows_of(given))
+
+def untuned(given: Problem) -> Config:
+    """What a user gets for a problem who has tuned nothing. To be asked while nothing is pinned."""
+    x = given.operands[0]
+    return config_of(given.spec, x.dtype, x.device, x.shape[0], rows_of(given))
 
 
 def rows_of(given: Problem) -> int:
@@ -38,11 +44,11 @@ def rows_of(given: Problem) -> int:
     return given.operands[1 if isinstance(given.spec, PathSpec) else 0].shape[0]
 
 
-def widths(spec: PathSpec | PolySpec, served: Config) -> list[Config]:
+def widths(spec: PathSpec | PolySpec, first: Config) -> list[Config]:
     """What is served without tuning, and the default variant at every width that is legal."""
     legal = configs(spec)
     usual = default(spec)
-    wanted = [served, usual, *(Config(b, 1, 1, usual.variant) for b in WIDTHS)]
+    wanted = [first, usual, *(Config(b, 1, 1, usual.variant) for b in WIDTHS)]
     return list(dict.fromkeys(c for c in wanted if c in legal))
 
 
@@ -58,7 +64,7 @@ def neighbours(spec: PathSpec | PolySpec, best: Config) -> list[Config]:
 def choose(
     spec: PathSpec | PolySpec,
     dtype: torch.dtype,
-    served: Config,
+    usual: Config,
     call: Call,
     device: Device,
     failed: dict[str, str],
@@ -69,7 +75,7 @@ def choose(
     Args:
         spec: of the kernels.
         dtype: of the operands.
-        served: what a user gets without tuning.
+        usual: what a user gets without tuning.
         call: the kernels with gradients, by whatever is pinned.
         device: that runs and times them.
         failed: gets the errors of configurations that do not run.
@@ -91,7 +97,7 @@ def choose(
             return None
         return by_name[min(times, key=lambda name: statistics.median(times[name]))]
 
-    first = race(widths(spec, served))
+    first = race(widths(spec, usual))
     if first is None:
         return None
     best = race([first, *neighbours(spec, first)]) or first

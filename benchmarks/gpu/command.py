@@ -9,8 +9,8 @@ from pathlib import Path
 
 from benchmarks.gpu import stages
 from benchmarks.gpu.device import Budget, Device, NoGpu, gpu
-from benchmarks.gpu.pins import pins_of_its_own
 from benchmarks.gpu.shapes import ITEMS, KEEPS
+from irprune.kernels.triton.config import own_pins
 
 DTYPES = ("float32", "float64", "bfloat16")
 STAGES = ("correctness", "kernels", "models")
@@ -74,7 +74,7 @@ def run(
         return 2
     failed = False
     if "correctness" in given.stages:
-        with pins_of_its_own():
+        with own_pins():
             found = stages.check(given, budget.until(SHARES["correctness"]))
         wrong = sum(map(stages.wrong, found["results"]))
         sys.stderr.write(
@@ -85,7 +85,7 @@ def run(
             return 1
     for stage, measure in (("kernels", stages.time_kernels), ("models", stages.time_models)):
         if stage in given.stages and device is not None:
-            with pins_of_its_own():
+            with own_pins():
                 found = measure(given, device, budget.until(SHARES[stage]))
             failed |= stages.bad(found)
             if "lost" in found:

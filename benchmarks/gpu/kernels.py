@@ -111,7 +111,7 @@ def measure(
     found, left = kernels_of(item, keep, shape, specs, given.operands[0], failed)
     served = chosen = None
     if OURS + IN_PLACE in found:
-        served = untuned(spec, given)
+        served = untuned(given)
         ours = partial(with_gradients, found[OURS + IN_PLACE][0], given)
         chosen = choose(spec, dtype, served, ours, device, failed, min(rounds, ROUNDS))
         if chosen is None:

@@ -13,7 +13,6 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from benchmarks.gpu.device import Device, in_turn
@@ -83,17 +82,16 @@ def measure(
 
 def configs_of(potential: Any, atoms: int, edges: int) -> dict[str, str]:
     """Node → the configuration of the Triton kernels that serves it at this size."""
+    from benchmarks.gpu.choice import config_of
     from irprune.kernelplan import kernel_nodes
-    from irprune.kernels.tuner.lookup import chosen
     from irprune.specs.path import PathSpec
     from irprune.specs.poly import PolySpec
 
-    like = torch.empty(atoms, 0, dtype=potential.dtype, device=potential.device)
     found = {}
     for node, module in kernel_nodes(potential.module):
         if isinstance(module.spec, PathSpec | PolySpec):
-            rows = edges if isinstance(module.spec, PathSpec) else atoms
-            found[node.name] = str(chosen(module.spec, like, rows))
+            config = config_of(module.spec, potential.dtype, potential.device, atoms, edges)
+            found[node.name] = str(config)
     return found
 
 

@@ -6,6 +6,8 @@ with ``pin``; the operators ask ``config_for``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -125,9 +127,16 @@ def unpin(spec: PathSpec | PolySpec, dtype: torch.dtype) -> None:
     _PINNED.pop((kernel_key(spec), dtype), None)
 
 
-def unpin_all() -> None:
-    """Takes back everything that was pinned in this process."""
+@contextmanager
+def own_pins() -> Iterator[None]:
+    """Nothing is pinned inside; what was pinned outside is again afterwards, and nothing else."""
+    before = dict(_PINNED)
     _PINNED.clear()
+    try:
+        yield
+    finally:
+        _PINNED.clear()
+        _PINNED.update(before)
 
 
 def pinned(spec: PathSpec | PolySpec, dtype: torch.dtype) -> bool:

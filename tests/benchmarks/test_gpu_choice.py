@@ -9,11 +9,16 @@ from benchmarks.gpu import choice, kernels
 from benchmarks.gpu.choice import choose, neighbours, widths
 from benchmarks.gpu.correctness import errors_of
 from benchmarks.gpu.device import Device
-from benchmarks.gpu.pins import pins_of_its_own
 from benchmarks.gpu.shapes import LAYERS, spec_of
 from benchmarks.gpu.stock import cueq_kernel, e3nn_kernel
 from irprune.irreps import Layout
-from irprune.kernels.triton.config import Config, config_for, configs, default, pin, pinned
+from irprune.kernels.triton.config import (
+    Config,
+    config_for,
+    configs,
+    default,
+    own_pins,
+)
 from irprune.kernels.tuner.stage2 import problem
 
 pytestmark = pytest.mark.usefixtures("unscripted")
@@ -62,7 +67,7 @@ def raced(seconds, failed=None, rounds=3):
 
     device = Device("a fake GPU", CPU, timer, 1e9)
     failed = {} if failed is None else failed
-    with pins_of_its_own():
+    with own_pins():
         best = choose(spec, F32, default(spec), lambda: None, device, failed, rounds)
         assert best is None or config_for(spec, F32) == best
     return best
@@ -83,23 +88,6 @@ def test_configurations_that_do_not_run_are_left_out():
         "triton block=64,warps=1,stages=3,variant=csr",
     }
     assert raced(lambda c: None) is None
-
-
-def test_pins_end_with_the_stage():
-    spec = spec_of(SMALL)
-    mine, other = Config(64, 1, 1, "csr"), Config(32, 1, 1, "atomic")
-
-    def stage():
-        with pins_of_its_own():
-            assert not pinned(spec, F32)
-            pin(spec, F32, other)
-            raise ZeroDivisionError
-
-    with pins_of_its_own():
-        pin(spec, F32, mine)
-        with pytest.raises(ZeroDivisionError):
-            stage()
-        assert config_for(spec, F32) == mine
 
 
 def indexed(function):

@@ -14,13 +14,14 @@ from benchmarks.gpu import correctness, kernels, stages
 from benchmarks.gpu.contractions import CONTRACTIONS, INPUTS, contraction_spec, couplings
 from benchmarks.gpu.correctness import errors_of, operands, parts_of
 from benchmarks.gpu.device import Device
-from benchmarks.gpu.shapes import ITEMS, kernel_spec
+from benchmarks.gpu.shapes import ITEMS, LAYERS, Layer, kernel_spec
 from irprune.backends import kernel_for
 from irprune.irreps import Layout
 
 pytestmark = pytest.mark.usefixtures("unscripted")
 
 SMALL, MEDIUM, LARGE = CONTRACTIONS
+MACE = next(layer for layer in LAYERS if layer.name == "mace-small")
 CPU = torch.device("cpu")
 
 
@@ -88,6 +89,10 @@ def test_a_contraction_by_all_that_serve(monkeypatch):
 
 def test_every_kernel_is_checked_in_one_precision_before_the_next(tmp_path, monkeypatch):
     seen = []
+    narrow = {kind: kernel_spec(kind, 0.25) for kind in (SMALL, MACE)}
+    monkeypatch.setattr(
+        stages, "kernel_spec", lambda item, *_: narrow[MACE if isinstance(item, Layer) else SMALL]
+    )
     monkeypatch.setattr(correctness, "operands", lambda *a: None)
     monkeypatch.setattr(
         correctness, "compare", lambda spec, config, given: seen.append(config) or {"ok": True}

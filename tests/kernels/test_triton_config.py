@@ -13,7 +13,15 @@ from irprune.errors import UsageError
 from irprune.irreps import Segment
 from irprune.kernels.triton import installed
 from irprune.kernels.triton.backend import Triton
-from irprune.kernels.triton.config import Config, config_for, configs, default, pin
+from irprune.kernels.triton.config import (
+    Config,
+    config_for,
+    configs,
+    default,
+    own_pins,
+    pin,
+    pinned,
+)
 from irprune.kernels.triton.convolution import groups
 from irprune.kernels.triton.source import sources
 from irprune.specs.layout import to_ir_mul, to_mul_ir
@@ -104,6 +112,23 @@ def test_declines_name_the_reason(monkeypatch):
     with pytest.raises(UsageError, match=re.escape("declines: triton: runs on GPUs; on the CPU")):
         choose(spec, cpu, torch.float32, "triton")
     assert choose(spec, cpu, torch.float32).backend != "triton"
+
+
+def test_pins_of_its_own_end_with_it():
+    spec = scalars()
+    mine, other = configs(spec)[:2]
+
+    def stage():
+        with own_pins():
+            assert not pinned(spec, torch.float32)
+            pin(spec, torch.float32, other)
+            raise ZeroDivisionError
+
+    with own_pins():
+        pin(spec, torch.float32, mine)
+        with pytest.raises(ZeroDivisionError):
+            stage()
+        assert config_for(spec, torch.float32) == mine
 
 
 @pytest.mark.parametrize(

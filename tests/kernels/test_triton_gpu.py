@@ -10,7 +10,7 @@ import torch
 
 from irprune.backends import choose, convolve, kernel_for
 from irprune.kernels.triton import launch
-from irprune.kernels.triton.config import configs, default, pin, unpin_all
+from irprune.kernels.triton.config import configs, default, own_pins, pin
 from tests.kernels import specs
 from tests.kernels.operands import assert_derivatives_equal, derivatives, inputs
 
@@ -104,6 +104,6 @@ def test_under_torch_compile():
     spec = specs.spec_named("wide")
     x, y, w, lists = on_device(inputs(spec, nodes=40, edges=900, dtype=torch.float32))
     function = kernel_for(spec, x, "triton")
-    unpin_all()  # what it takes then is looked up
-    made = torch.compile(lambda *a: function(*a).sin(), fullgraph=True)(x, y, w, lists)
+    with own_pins():  # what it takes is looked up
+        made = torch.compile(lambda *a: function(*a).sin(), fullgraph=True)(x, y, w, lists)
     assert torch.allclose(made, function(x, y, w, lists).sin(), rtol=1e-5, atol=1e-5)
