@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from irprune.debugging.observers import Observer
-    from irprune.evaluate.calculator import IrpruneCalculator
-    from irprune.evaluate.metrics import Metrics
-    from irprune.evaluate.potential import Potential
+    from irprune.evaluation.calculator import IrpruneCalculator
+    from irprune.evaluation.metrics import Metrics
+    from irprune.evaluation.potential import Potential
     from irprune.graph import EquivariantGraph
     from irprune.verification.checks import Check
 
@@ -350,7 +350,7 @@ def potential(
     Raises:
         UsageError: a graph that does not say which atoms it is for (``irprune.trace``).
     """
-    from irprune.evaluate.potential import Potential
+    from irprune.evaluation.potential import Potential
 
     graph = load(model, trust) if isinstance(model, str | Path) else model
     if graph.atomistic is None:
@@ -388,7 +388,7 @@ def calculator(
         UsageError: a device that is not there; otherwise as ``potential``.
     """
     from irprune.devices import usable_device
-    from irprune.evaluate.calculator import IrpruneCalculator
+    from irprune.evaluation.calculator import IrpruneCalculator
 
     if device is not None:
         usable_device(device, f"calculator: device {device!r}")
@@ -410,7 +410,7 @@ def evaluate(
         UsageError: data that is no sequence of structures.
         DataError: structures that the model cannot run on, or without labels.
     """
-    from irprune.evaluate.metrics import compare_potentials, evaluate_frames
+    from irprune.evaluation.metrics import compare_potentials, evaluate_frames
 
     check_structures(data)
     found = potential(model, trust)

@@ -111,7 +111,7 @@ def _structures(graph: EquivariantGraph) -> list[Atoms]:
     import torch
 
     from irprune.data.generate import generate
-    from irprune.evaluate.potential import Potential
+    from irprune.evaluation.potential import Potential
 
     assert graph.atomistic is not None
     candidates = list(generate(graph.atomistic, N_CANDIDATES, seed=1, max_atoms=12))

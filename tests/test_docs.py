@@ -265,7 +265,7 @@ def payload_keys(file: str, variable: str = "payload") -> set[str]:
     from irprune.cli.results import sizes
     from irprune.debugging.bisect import Bisection
     from irprune.difference import GraphDiff
-    from irprune.evaluate.metrics import Metrics
+    from irprune.evaluation.metrics import Metrics
     from irprune.profile.model import Profile
     from irprune.profile.peaks import Peaks
     from irprune.recover.result import TrainResult

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import irprune
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -46,6 +48,13 @@ def test_every_package_of_the_tree_is_listed() -> None:
     listed = PROJECT["tool"]["setuptools"]["packages"]
     assert sorted(packages_in_tree() - set(listed)) == []
     assert listed == sorted(listed)
+
+
+def test_no_module_has_the_name_of_a_function_of_irprune() -> None:
+    """Its import would put the module in the place of the function."""
+    modules = {p.stem for p in (ROOT / "irprune").iterdir() if p.suffix == ".py" or p.is_dir()}
+    assert {"graph", "evaluation"} <= modules
+    assert sorted(set(irprune.__all__) & {*modules, "passes", "kernels"}) == []
 
 
 def test_no_package_claims_a_general_name() -> None:

@@ -17,7 +17,7 @@ from irprune import api
 from irprune.cli import main as cli
 from irprune.data.generate import repeated
 from irprune.errors import UsageError
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.profile.compare import Comparison, compare, in_turn
 from irprune.profile.model import profile
 from irprune.profile.peaks import Peaks, measure

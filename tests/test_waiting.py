@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import irprune
 from irprune import api, edges, functional
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.kernelplan import kernel_nodes
 from irprune.layers.table import RadialTable
 from irprune.specs.table import TableSpec

@@ -16,8 +16,8 @@ from benchmarks.accuracy.config import Data
 from benchmarks.problems import ROOT
 from irprune.atomistic import Atomistic
 from irprune.data.frames import labels_of, read_frames
-from irprune.evaluate.metrics import GPA_PER_EV_A3
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.metrics import GPA_PER_EV_A3
+from irprune.evaluation.potential import Potential
 
 
 @dataclass(frozen=True)

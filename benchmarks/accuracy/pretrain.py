@@ -32,7 +32,7 @@ def make(experiment: Experiment, path: Path) -> None:
     """Trains and writes the model, the family's own file, and what it took."""
     import irprune
     from irprune.api import potential
-    from irprune.evaluate.metrics import evaluate_frames
+    from irprune.evaluation.metrics import evaluate_frames
     from irprune.export import export
     from irprune.families.mace.family import MaceFamily
     from irprune.families.mace.load import wrap

@@ -84,7 +84,7 @@ def run(job: Mapping[str, Any]) -> None:
 
     import irprune
     from irprune.api import potential
-    from irprune.evaluate.metrics import evaluate_frames
+    from irprune.evaluation.metrics import evaluate_frames
     from irprune.recover.graphs import recover_graph
     from irprune.recover.runfolder import RunFolder
 

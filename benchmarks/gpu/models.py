@@ -115,7 +115,7 @@ def bound(graph: Any, backend: str) -> tuple[Any, int]:
 
     Other nodes are the reference's, so that only one thing differs.
     """
-    from irprune.evaluate.potential import Potential
+    from irprune.evaluation.potential import Potential
     from irprune.kernelplan import kernel_nodes
     from irprune.specs.path import PathSpec
     from irprune.specs.poly import PolySpec

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from irprune.cli.common import Session
-    from irprune.evaluate.potential import Potential
+    from irprune.evaluation.potential import Potential
 
 Stage = Callable[[str], AbstractContextManager[Progress]]
 
@@ -79,7 +79,7 @@ def run_demo(session: Session, plan: Plan, stage: Stage) -> Outcome:
     """Runs all steps; each shows its progress."""
     from irprune import api
     from irprune.debugging.changes import ChangeLog
-    from irprune.evaluate.metrics import compare_potentials
+    from irprune.evaluation.metrics import compare_potentials
     from irprune.export import export
     from irprune.verification.ladder import claim_rung, masked_sliced_rung, types_rung
     from irprune.verification.physical import run_ladder

@@ -45,7 +45,7 @@ def command(
     """
     from irprune.compiling.compiled import counts_of
     from irprune.data.frames import LABELS, labels_of
-    from irprune.evaluate.metrics import compare_potentials, evaluate_frames
+    from irprune.evaluation.metrics import compare_potentials, evaluate_frames
 
     existing_file(data, "the data file")
     graph = session.load(model)
@@ -93,7 +93,7 @@ def command(
 
 def _potential(session: Session, graph: Any, head: str | None) -> Any:
     from irprune import api
-    from irprune.evaluate.potential import Potential
+    from irprune.evaluation.potential import Potential
 
     found = api.potential(graph, dtype=session.dtype)
     return Potential(found.module, found.atomistic, head).to(device=session.device)

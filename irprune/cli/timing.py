@@ -12,7 +12,7 @@ from irprune.passmanager import Progress, no_progress
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from irprune.evaluate.potential import Potential
+    from irprune.evaluation.potential import Potential
 
 
 def latencies(

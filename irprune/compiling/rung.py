@@ -11,8 +11,8 @@ from torch import Tensor
 
 from irprune.compiling.compiled import Compiled
 from irprune.errors import LegalityError
-from irprune.evaluate.differences import differences, dtype_name
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.differences import differences, dtype_name
+from irprune.evaluation.potential import Potential
 from irprune.verification.checks import Check, make_check, worse
 from irprune.verification.tolerances import tolerance
 

@@ -17,8 +17,8 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from irprune.errors import CheckFailed, UsageError
-from irprune.evaluate.differences import ENERGY_FLOOR, FORCE_FLOOR, need_frames
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.differences import ENERGY_FLOOR, FORCE_FLOOR, need_frames
+from irprune.evaluation.potential import Potential
 from irprune.families import family_of
 from irprune.verification.checks import Check, make_check
 from irprune.verification.tolerances import tolerance

@@ -11,7 +11,7 @@ from ase import Atoms
 
 from irprune.compiling.compiled import counts_of
 from irprune.errors import UsageError
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.latency import estimate
 from irprune.profile.nodes import NodeTime, node_times
 from irprune.profile.peaks import Peaks, measure, seconds

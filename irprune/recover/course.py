@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ase import Atoms
 
 from irprune.data.frames import check_frames
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.recover import schedule
 from irprune.recover.lessons import Lessons
 from irprune.recover.loss import Term, terms_of

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from irprune.atomistic import Atomistic
 from irprune.data.batch import Batch, collate
 from irprune.errors import DataError
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.recover.parallel import ALONE, Processes
 from irprune.recover.targets import Examples, Source
 

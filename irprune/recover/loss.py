@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from irprune.data.batch import Batch
-from irprune.evaluate.potential import Prediction
+from irprune.evaluation.potential import Prediction
 from irprune.recover.settings import Settings
 from irprune.recover.targets import Examples
 

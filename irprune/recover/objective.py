@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.recover.features import Watched
 from irprune.recover.loss import Found, Term, compare, count, named_errors
 from irprune.recover.parallel import Processes

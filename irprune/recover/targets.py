@@ -15,7 +15,7 @@ from torch import Tensor
 from irprune.data.batch import Batch, concatenate
 from irprune.data.frames import check_frames
 from irprune.errors import DataError
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.recover.features import Watched
 
 PROBE = "probe"

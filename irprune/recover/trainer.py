@@ -10,7 +10,7 @@ from torch import nn
 
 from irprune.atomistic import Atomistic
 from irprune.errors import UsageError
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.recover.checkpoints import Checkpoints
 from irprune.recover.course import Progress, prepare
 from irprune.recover.identity import identity_of

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.latency import estimate
 from irprune.profile.compare import in_turn
 from irprune.profile.model import Subject, ready

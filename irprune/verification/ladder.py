@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from irprune.errors import UsageError
-from irprune.evaluate.differences import dtype_name
+from irprune.evaluation.differences import dtype_name
 from irprune.functional import tensors_in
 from irprune.infer import check_shapes
 from irprune.slicing import masked_and_sliced
@@ -41,7 +41,7 @@ def masked_sliced_rung(graph: EquivariantGraph, frames: Sequence[Atoms] | None) 
     """
     masked, sliced = masked_and_sliced(graph)
     if graph.atomistic is not None and frames:
-        from irprune.evaluate.potential import Potential
+        from irprune.evaluation.potential import Potential
         from irprune.verification.physical import agreement
 
         head = graph.atomistic.any_head()
@@ -69,7 +69,7 @@ def claim_rung(graph: EquivariantGraph, frames: Sequence[Atoms] | None) -> Check
     ours, theirs = graph.module(torch.float64), graph.claimed()
     limit = tolerance("claim", _own_dtype(graph))
     if graph.atomistic is not None and frames:
-        from irprune.evaluate.potential import Potential
+        from irprune.evaluation.potential import Potential
         from irprune.verification.physical import agreement
 
         head, before = graph.atomistic.any_head(), graph.claim.atomistic or graph.atomistic
@@ -164,7 +164,7 @@ def verify_graph(
 
         checks.append(compiled_rung(graph, frames))
     if graph.atomistic is not None and frames:
-        from irprune.evaluate.potential import Potential
+        from irprune.evaluation.potential import Potential
         from irprune.verification.physical import run_ladder
 
         module = graph.module(torch.float64)

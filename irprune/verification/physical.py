@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from ase import Atoms
 
 from irprune.errors import UsageError
-from irprune.evaluate.derivatives import forces, stress
-from irprune.evaluate.differences import detail_of, differences, dtype_name, need_frames
-from irprune.evaluate.dynamics import nve
-from irprune.evaluate.invariance import inversion, permutation, rotation, translation
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.derivatives import forces, stress
+from irprune.evaluation.differences import detail_of, differences, dtype_name, need_frames
+from irprune.evaluation.dynamics import nve
+from irprune.evaluation.invariance import inversion, permutation, rotation, translation
+from irprune.evaluation.potential import Potential
 from irprune.verification.checks import Check, make_check, worse
 from irprune.verification.tolerances import tolerance
 

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from irprune.data.choice import number_in
 from irprune.data.frames import check_frames
 from irprune.errors import DataError
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.graph import EquivariantGraph
 from irprune.masked import MultipliedInterpreter, ReadPlan, read_plan
 from irprune.passes.criteria.base import Criterion, Measure

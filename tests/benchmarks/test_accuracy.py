@@ -29,7 +29,7 @@ from benchmarks.accuracy.run import arms_of, gather, jobs_of, made, part, told
 from benchmarks.problems import MODELS
 from benchmarks.table import write_into
 from irprune.data.frames import labels_of
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.pipeline import Pipeline
 from irprune.recover.settings import Settings
 from tests.toys import TOY, Toy

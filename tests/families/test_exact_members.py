@@ -14,7 +14,7 @@ from ase.build import bulk, molecule
 
 import irprune
 from irprune.dead import eliminate_dead
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.families import family_named, family_of
 from irprune.families.mace.load import wrap
 from irprune.families.trace import trace_family

@@ -14,7 +14,7 @@ from ase.io import write
 
 from irprune.data.batch import collate
 from irprune.errors import ExactnessError, LegalityError, UsageError
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.families import load_model
 from irprune.families.mace import MaceFamily, contraction
 from irprune.families.mace.config import config_of

@@ -16,7 +16,7 @@ from torch import nn
 
 from irprune.data.batch import collate
 from irprune.errors import LegalityError, ModelFileError, UsageError
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.families import family_named, family_of, load_model
 from irprune.families.sevennet import SevenNetFamily
 from irprune.families.sevennet.load import NAMES

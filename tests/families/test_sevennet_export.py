@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from irprune.errors import CheckFailed, DataError, ExactnessError, LegalityError
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.families import family_of, load_model
 from irprune.families.reload import Values, compare, in_memory, reload_check
 from irprune.families.sevennet import placing

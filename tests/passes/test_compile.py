@@ -12,7 +12,7 @@ import irprune
 from irprune import api
 from irprune.cli import main as cli
 from irprune.errors import LegalityError, UsageError
-from tests.evaluate.test_compiled import EAGER, optimized
+from tests.evaluation.test_compiled import EAGER, optimized
 from tests.families import sevennet_models
 
 PASS = "compile{backend=eager}"

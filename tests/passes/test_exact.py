@@ -18,7 +18,7 @@ import irprune
 from irprune import api
 from irprune.atomistic import Atomistic
 from irprune.errors import DataError, LegalityError, PipelineError, UsageError
-from irprune.evaluate.potential import Potential as Runner
+from irprune.evaluation.potential import Potential as Runner
 from irprune.functional import OneHot, message_gather
 from irprune.kernels.cpu import ops as compiled
 from irprune.ops.base import Other

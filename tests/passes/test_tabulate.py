@@ -8,7 +8,7 @@ import torch
 import irprune
 from irprune import api
 from irprune.errors import ExactnessError, PipelineError, UsageError
-from irprune.evaluate.potential import Potential as Runner
+from irprune.evaluation.potential import Potential as Runner
 from irprune.functional import scatter_sum
 from irprune.kernels.cpu import ops as compiled
 from irprune.layers.table import RadialTable

@@ -8,7 +8,7 @@ import torch
 import irprune
 from irprune import api
 from irprune.errors import UsageError
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.irreps import IrrepsType, Layout, Space
 from irprune.masked import MultipliedInterpreter, read_plan
 from irprune.recover.features import Watched, kept_columns

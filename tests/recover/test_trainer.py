@@ -13,8 +13,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from irprune.data.generate import generate
 from irprune.errors import CheckFailed, DataError, UsageError
-from irprune.evaluate.metrics import compare_potentials
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.metrics import compare_potentials
+from irprune.evaluation.potential import Potential
 from irprune.recover.average import Average
 from irprune.recover.checkpoints import Checkpoints
 from irprune.recover.holdout import held_out

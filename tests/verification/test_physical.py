@@ -12,7 +12,7 @@ from ase.build import bulk, molecule
 from torch import Tensor
 
 from irprune.errors import DataError, UsageError
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.verification import physical
 from irprune.verification.checks import Check, make_check
 from tests.adapters import mace, sevennet

@@ -11,7 +11,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from torch import nn
 
 from irprune.atomistic import Atomistic
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 
 
 class IrpruneCalculator(Calculator):

@@ -10,9 +10,9 @@ from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from irprune.errors import DataError, UsageError
-from irprune.evaluate.calculator import IrpruneCalculator
-from irprune.evaluate.metrics import compare_potentials, evaluate_frames
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.calculator import IrpruneCalculator
+from irprune.evaluation.metrics import compare_potentials, evaluate_frames
+from irprune.evaluation.potential import Potential
 from tests.toys import TOY, Toy
 
 

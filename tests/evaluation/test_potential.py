@@ -8,7 +8,7 @@ from ase.build import bulk, fcc111, molecule
 from torch import Tensor, nn
 
 from irprune.errors import UsageError
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from tests.toys import TOY, Toy
 
 

@@ -22,7 +22,7 @@ from irprune.compiling import compiled, joint
 from irprune.compiling.compiled import Compiled, CompileError, CompileOptions
 from irprune.compiling.rung import compiled_rung, first_run, summary
 from irprune.errors import IrpruneError, LegalityError, UsageError
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.potential import Potential
 from irprune.files import cache_folder
 from irprune.layers import by_element, capturable
 from irprune.specs.linear import mix

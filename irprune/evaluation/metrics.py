@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from irprune.data.frames import LABELS, Labels, check_frames
 from irprune.errors import DataError, UsageError
-from irprune.evaluate.potential import Potential, Prediction
+from irprune.evaluation.potential import Potential, Prediction
 
 GPA_PER_EV_A3 = 1.0 / units.GPa
 """160.2177 GPa are 1 eV/Å³."""

@@ -12,9 +12,9 @@ from ase.md.verlet import VelocityVerlet
 
 from irprune.data.choice import number_in
 from irprune.errors import DataError
-from irprune.evaluate.calculator import IrpruneCalculator
-from irprune.evaluate.differences import dtype_name, forces_of, need_frames
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.calculator import IrpruneCalculator
+from irprune.evaluation.differences import dtype_name, forces_of, need_frames
+from irprune.evaluation.potential import Potential
 from irprune.verification.checks import Check, make_check, worse
 from irprune.verification.tolerances import tolerance
 

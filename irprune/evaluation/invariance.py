@@ -9,14 +9,14 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
-from irprune.evaluate.differences import (
+from irprune.evaluation.differences import (
     detail_of,
     differences,
     dtype_name,
     forces_of,
     need_frames,
 )
-from irprune.evaluate.potential import Potential, Prediction
+from irprune.evaluation.potential import Potential, Prediction
 from irprune.verification.checks import Check, make_check, worse
 from irprune.verification.tolerances import tolerance
 

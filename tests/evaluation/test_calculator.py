@@ -10,7 +10,7 @@ from ase.build import bulk, molecule
 from ase.optimize import BFGS
 
 from irprune.errors import DataError
-from irprune.evaluate.calculator import IrpruneCalculator
+from irprune.evaluation.calculator import IrpruneCalculator
 from tests.adapters import mace, sevennet
 from tests.toys import TOY, Toy
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from irprune.data.choice import number_in
 from irprune.errors import DataError
-from irprune.evaluate.differences import ENERGY_FLOOR, FORCE_FLOOR, forces_of, need_frames
-from irprune.evaluate.potential import Potential
+from irprune.evaluation.differences import ENERGY_FLOOR, FORCE_FLOOR, forces_of, need_frames
+from irprune.evaluation.potential import Potential
 from irprune.verification.checks import Check, make_check, worse
 from irprune.verification.tolerances import tolerance
 

@@ -10,7 +10,7 @@ from ase import Atoms
 from torch import Tensor
 
 from irprune.errors import UsageError
-from irprune.evaluate.potential import Prediction
+from irprune.evaluation.potential import Prediction
 
 ENERGY_FLOOR = 0.1
 """eV. Energies below it are compared absolutely, as differences relative to this."""
