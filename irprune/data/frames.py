@@ -206,10 +206,10 @@ def check_frames(
         raise DataError("there are no structures; give a file with at least one")
     labels = []
     for number, atoms in enumerate(frames):
-        where = f"frame {number_in(frames, number)} ({atoms.get_chemical_formula() or 'no atoms'})"
+        where = frame_name(frames, number)
         if len(atoms) == 0:
             raise DataError(f"{where} has no atoms; remove it")
-        with _named(where):
+        with named_frame(frames, number):
             found = labels_of(atoms)
             if atomistic is not None:
                 atomistic.species_of(atoms.numbers)
@@ -218,7 +218,7 @@ def check_frames(
                 raise DataError(
                     f"{where} has a value in its {name} that is not finite; correct or remove it"
                 )
-        with _named(where):
+        with named_frame(frames, number):
             unit_frame(np.array(atoms.cell), atoms.pbc)
         labels.append(found)
     for name in need_labels:
@@ -230,13 +230,18 @@ def check_frames(
     return labels
 
 
+def frame_name(frames: Sequence[Atoms], i: int) -> str:
+    """``frame 7 (NaCl)``: the number is that in what the user gave."""
+    return f"frame {number_in(frames, i)} ({frames[i].get_chemical_formula() or 'no atoms'})"
+
+
 @contextmanager
-def _named(where: str) -> Iterator[None]:
-    """Errors in the data say where."""
+def named_frame(frames: Sequence[Atoms], i: int) -> Iterator[None]:
+    """Errors in the data say in which structure."""
     try:
         yield
     except DataError as error:
-        raise DataError(f"{where}: {error}") from error
+        raise DataError(f"{frame_name(frames, i)}: {error}") from error
 
 
 def _values(atoms: Atoms, labels: Labels) -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from irprune.atomistic import Atomistic
 from irprune.data.batch import Batch, collate
+from irprune.data.frames import named_frame
 from irprune.errors import DataError
 from irprune.evaluation.potential import Potential
 from irprune.recover.parallel import ALONE, Processes
@@ -57,8 +58,9 @@ class Lessons:
         for done, i in enumerate(mine):
             batch = self._batch(i)
             found: dict[str, Tensor] = {}
-            for source in sources.values():
-                found |= source.targets(i, self.frames[i], batch)
+            with named_frame(self.frames, i):
+                for source in sources.values():
+                    found |= source.targets(i, self.frames[i], batch)
             own[i] = {k: v.cpu() for k, v in found.items()}
             if progress is not None:
                 progress(done + 1, len(mine))

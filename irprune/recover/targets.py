@@ -136,10 +136,7 @@ class Teacher:
             out |= {f"features {k}": v for k, v in seen.items()}
         for name, value in out.items():
             if name != "stress" and not bool(torch.isfinite(value).all()):
-                raise DataError(
-                    f"the teacher's {name} of frame {number} ({atoms.get_chemical_formula()}) is"
-                    " not finite; remove this frame"
-                )
+                raise DataError(f"the teacher's {name} is not finite; remove this structure")
         named = {f"teacher.{k}": v.detach().to(like) for k, v in out.items()}
         return named if probe is None else {**named, PROBE: probe}
 

@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from irprune.atomistic import symbol
-from irprune.data.choice import number_in
+from irprune.data.frames import frame_name
 from irprune.errors import DataError
 from irprune.graph import EquivariantGraph
 from irprune.passes.criteria.base import Measure, Values
@@ -116,7 +116,7 @@ def accumulate(
     for i in range(sums.done, len(frames)):
         found = measure.of(Structure.of(graph, frames[i]), sums.generator)
         if found is not None and not bool(torch.isfinite(found).all()):
-            where = f"frame {number_in(frames, i)} ({frames[i].get_chemical_formula()})"
+            where = frame_name(frames, i)
             raise DataError(
                 f"score: {where} gives scores that are not finite; are atoms on top of each other?"
                 " Remove it"

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from irprune.data.choice import View
 from irprune.data.generate import generate
 from irprune.errors import CheckFailed, DataError, UsageError
 from irprune.evaluation.metrics import compare_potentials
@@ -494,6 +495,22 @@ def test_a_validation_that_is_not_finite_stops_the_run(monkeypatch) -> None:
     learner.size = sum(map(len, FRAMES))
     with pytest.raises(CheckFailed, match=r"held-out structures is nan after step 0; lower the"):
         distill(learner, Toy(), TOY, FRAMES, valid, steps=1, batch=16)
+
+
+def test_a_teacher_that_fails_is_told_by_the_number_in_the_file() -> None:
+    class Broken(Toy):
+        def forward(self, vectors, species, edge_index, head):
+            out = super().forward(vectors, species, edge_index, head)
+            return out * torch.nan if len(out) == len(FRAMES[2]) else out
+
+    learn = View(FRAMES, [0, 2])
+    formula = FRAMES[2].get_chemical_formula()
+    assert len(FRAMES[0]) != len(FRAMES[2])
+    with pytest.raises(DataError) as error:
+        distill(student(), Broken(), TOY, learn, steps=1)
+    assert str(error.value) == (
+        f"frame 2 ({formula}): the teacher's energy is not finite; remove this structure"
+    )
 
 
 def test_other_periodic_directions_are_other_data(tmp_path: Path) -> None:
