@@ -165,6 +165,10 @@ class PathSpec:
         text = json.dumps(self.to_json(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def __hash__(self) -> int:
+        """Of the key: caches ask for it at every call, and terms are many."""
+        return hash(self.key)
+
     def __str__(self) -> str:
         how = layout_text(self.layout)
         lines = [f"{_text(self.in1)} * {_text(self.in2)} -> {_text(self.out)}{how}, {self.key}"]

@@ -150,6 +150,10 @@ class PolySpec:
         text = json.dumps(self.to_json(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def __hash__(self) -> int:
+        """Of the key: caches ask for it at every call, and terms are many."""
+        return hash(self.key)
+
     def __str__(self) -> str:
         monomials = {t[2] for t in self.terms}
         return (

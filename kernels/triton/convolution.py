@@ -8,6 +8,7 @@ features and the result of every path exchanged.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -61,6 +62,7 @@ class Group:
         return [at + m * self.mul for at, n in sorted(found.items()) for m in range(n)]
 
 
+@functools.lru_cache(maxsize=1024)
 def groups(spec: PathSpec) -> tuple[Group, ...]:
     """The paths of a spec, by the segments that they share."""
     label = {("in", i): i for i in range(len(spec.in1))}
@@ -80,6 +82,14 @@ def groups(spec: PathSpec) -> tuple[Group, ...]:
         found.setdefault(label["in", p.i1], []).append(made)
         muls[label["in", p.i1]] = spec.in1[p.i1].mul
     return tuple(Group(muls[k], tuple(found[k])) for k in sorted(found))
+
+
+@functools.lru_cache(maxsize=1024)
+def touched(spec: PathSpec) -> tuple[int, int]:
+    """Numbers of a row of the result, and of the gradient by features, that any path writes."""
+    found = groups(spec)
+    results = sum(len(g.targets()) * g.mul for g in found)
+    return results, sum(len(g.transposed().targets()) * g.mul for g in found)
 
 
 def texts(spec: PathSpec, config: Config, acc: torch.dtype) -> tuple[Text, ...]:

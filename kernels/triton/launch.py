@@ -13,7 +13,7 @@ from torch import Tensor
 
 from irprune.edges import EdgeLists, unpack
 from irprune.kernels.triton.config import Config
-from irprune.kernels.triton.convolution import groups
+from irprune.kernels.triton.convolution import touched
 from irprune.kernels.triton.source import Source, accumulator, index_by_name, sources
 from irprune.specs.path import PathSpec
 
@@ -39,8 +39,8 @@ def convolution(
     """x [N, in1], y [E, in2], w [rows, weights] → [N, out]."""
     lists = unpack(edges, x.shape[0])
     walked = (lists.by_receiver, lists.receiver_ends, lists.sender, lists.receiver)
-    touched = sum(len(g.targets()) * g.mul for g in groups(spec))
-    return _walk("forward", x, y, w, lists, walked, spec, config, (spec.dims[2], touched))
+    size = (spec.dims[2], touched(spec)[0])
+    return _walk("forward", x, y, w, lists, walked, spec, config, size)
 
 
 def features(
@@ -49,8 +49,8 @@ def features(
     """Gradient by features: g [N, out], y [E, in2], w [rows, weights] → [N, in1]."""
     lists = unpack(edges, g.shape[0])
     walked = (lists.by_sender, lists.sender_ends, lists.receiver, lists.sender)
-    touched = sum(len(t.transposed().targets()) * t.mul for t in groups(spec))
-    return _walk("features", g, y, w, lists, walked, spec, config, (spec.dims[0], touched))
+    size = (spec.dims[0], touched(spec)[1])
+    return _walk("features", g, y, w, lists, walked, spec, config, size)
 
 
 def _walk(
@@ -59,11 +59,11 @@ def _walk(
     size: tuple[int, int],
 ) -> Tensor:  # fmt: skip
     """Rows of ``size[0]`` numbers, of which the kernels write ``size[1]``; the others are zero."""
-    n, (full, touched) = source.shape[0], size
+    n, (full, written) = source.shape[0], size
     order, ends, other, own = walked
     given = (source.contiguous(), y.contiguous(), w.contiguous())
     if config.variant == "csr":
-        target = source.new_empty(n, full) if touched == full else source.new_zeros(n, full)
+        target = source.new_empty(n, full) if written == full else source.new_zeros(n, full)
         programs, indices = n, [order, ends, other, lists.row]
     else:
         target = source.new_zeros(n, full, dtype=accumulator(source.dtype))

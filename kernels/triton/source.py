@@ -93,6 +93,7 @@ class Source:
     text: str
 
 
+@functools.lru_cache(maxsize=1024)
 def sources(spec: PathSpec | PolySpec, config: Config, dtype: torch.dtype) -> tuple[Source, ...]:
     """Every kernel of a spec in one configuration.
 
@@ -100,13 +101,9 @@ def sources(spec: PathSpec | PolySpec, config: Config, dtype: torch.dtype) -> tu
         UsageError: the configuration is not legal for the spec.
         KeyError: a dtype that kernels do not take.
     """
-    return _sources(spec, legal(spec, config), dtype)
-
-
-@functools.lru_cache(maxsize=1024)
-def _sources(spec: PathSpec | PolySpec, config: Config, dtype: torch.dtype) -> tuple[Source, ...]:
     from irprune.kernels.triton import convolution, polynomial
 
+    legal(spec, config)
     if isinstance(spec, PolySpec):
         texts = polynomial.texts(spec, config, accumulator(dtype))
     else:

@@ -62,11 +62,11 @@ class TritonTuner:
         architecture = _architecture(request.architecture, device)
         dtype = getattr(torch, request.dtype)
         key = key_of(request.spec, dtype, architecture, request.degree)
-        known = None if request.fresh else _known(key, request.spec)
+        known = None if request.fresh else _known(key, request.spec, device)
         entry = known if known is not None and known.complete else None
         if entry is None:
             entry = self._first(request.spec, dtype, architecture, key, known, progress)
-        if device.type == "cuda" and not entry.timed:
+        if device.type == "cuda" and not (entry.timed and entry.device == device_name(device)):
             entry = self._second(request, dtype, device, entry, progress)
         return {**entry.to_json(), "cached": entry is known}
 
@@ -126,13 +126,15 @@ class TritonTuner:
         cache.write_table(Path(path), [e.alone() for e in entries] if winners else entries)
 
 
-def _known(key: Key, spec: PathSpec | PolySpec) -> Entry | None:
-    """What need not be done again. A winner without the other candidates, as tables hand it on, is
-    enough to run, but leaves nothing to choose from.
+def _known(key: Key, spec: PathSpec | PolySpec, device: torch.device) -> Entry | None:
+    """What need not be done again: all compiled, or timed on such a GPU. A winner without the other
+    candidates, as tables hand it on, is enough to run, but leaves nothing to choose from.
     """
     found = cache.load(key)
-    if found is not None and (found.timed or found.surveyed(configs(spec))):
-        return found
+    if found is not None:
+        same = device.type != "cuda" or found.device == device_name(device)
+        if (found.timed and same) or found.surveyed(configs(spec)):
+            return found
     return cache.read(key)
 
 

@@ -204,6 +204,12 @@ def test_on_a_gpu_the_best_few_are_timed_and_kept(compiler, monkeypatch):
     again = tuner.tune(request(spec, device="cuda"), no_progress)
     assert again["cached"]
     assert len(pinned) == 1
+    monkeypatch.setattr(
+        tune, "device_name", lambda device: "another GPU"
+    )  # of the same architecture
+    again = tuner.tune(request(spec, device="cuda", best=3, rounds=5), no_progress)
+    assert again["device"] == "another GPU"
+    assert len(pinned) == 2
 
 
 def test_nothing_stays_pinned_after_a_configuration_that_is_wrong(compiler, monkeypatch):
