@@ -183,7 +183,16 @@ def test_the_ladder_names_every_check() -> None:
     from irprune.verification.physical import RUNGS
 
     named = {code(r[0]) for r in rows(section("exactness.md", "The ladder"))[1:]}
-    assert named == {"types", "masked-sliced", "claim", "compiled", "agreement", "reload", *RUNGS}
+    assert named == {
+        "types",
+        "masked-sliced",
+        "claim",
+        "compiled",
+        "agreement",
+        "agreement-folded",
+        "reload",
+        *RUNGS,
+    }
     assert named | {"traced-original"} == {"types", *tolerances.TOLERANCES}
 
 

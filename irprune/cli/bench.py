@@ -220,7 +220,7 @@ def _whole(
     progress(f"{model}, compare", 0, None)
     moved = atoms.copy()
     moved.rattle(0.05, seed=session.seed)  # forces that symmetry makes vanish would be all rounding
-    found = agreement(subjects[0].potential, subjects[1].potential, [moved])
+    found = agreement(subjects[0].potential, subjects[1].potential, [moved], "agreement-folded")
     progress(f"{model}, in turn", 0, None)
     times = in_turn([s.call for s in subjects], rounds)
     ratios = [b / a for a, b in times]

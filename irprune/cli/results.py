@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from irprune.passmanager import CheckLike, PipelineReport, StatsLike, check_json
-from irprune.report.model import Report, Row
+from irprune.report.model import Report, Row, structures_seen
 
 if TYPE_CHECKING:
     from irprune.cli.common import Session
@@ -88,9 +88,8 @@ def print_run(
         )
     scored = payload.get("score") or {}
     if scored.get("given"):
-        session.console.print(
-            f"scored on {scored['structures']} of {scored['given']} structures", markup=False
-        )
+        seen = structures_seen(scored["structures"], scored["given"])
+        session.console.print(f"scored on {seen}", markup=False)
     for timed in payload.get("latency", []):
         on = f" on {timed['atoms']} atoms" if "atoms" in timed else ""
         session.console.print(

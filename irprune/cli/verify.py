@@ -132,6 +132,7 @@ def _on_atoms(
         frames,
         against=None if theirs is None else theirs.to(device=session.device),
         progress=lambda done, total: progress("ladder", done, total),
+        folded=any(g is not None and "lowered" in g.facts for g in (graph, other)),
     )
 
 

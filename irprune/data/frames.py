@@ -206,7 +206,7 @@ def check_frames(
         raise DataError("there are no structures; give a file with at least one")
     labels = []
     for number, atoms in enumerate(frames):
-        where = frame_name(frames, number)
+        where = frame_name(frames, number, atoms)
         if len(atoms) == 0:
             raise DataError(f"{where} has no atoms; remove it")
         with named_frame(frames, number):
@@ -230,9 +230,9 @@ def check_frames(
     return labels
 
 
-def frame_name(frames: Sequence[Atoms], i: int) -> str:
-    """``frame 7 (NaCl)``: the number is that in what the user gave."""
-    return f"frame {number_in(frames, i)} ({frames[i].get_chemical_formula() or 'no atoms'})"
+def frame_name(frames: Sequence[Atoms], i: int, atoms: Atoms) -> str:
+    """``frame 7 (NaCl)`` for ``atoms``, structure ``i``: its number in what the user gave."""
+    return f"frame {number_in(frames, i)} ({atoms.get_chemical_formula() or 'no atoms'})"
 
 
 @contextmanager
@@ -241,7 +241,7 @@ def named_frame(frames: Sequence[Atoms], i: int) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(f"{frame_name(frames, i)}: {error}") from error
+        raise DataError(f"{frame_name(frames, i, frames[i])}: {error}") from error
 
 
 def _values(atoms: Atoms, labels: Labels) -> Iterator[tuple[str, Any]]:

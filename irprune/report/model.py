@@ -45,10 +45,15 @@ class Importance:
     @property
     def seen(self) -> str:
         """``24 of 1402 structures``; no text where it needs none."""
-        if self.structures is None:
-            return ""
-        some = "" if self.given in (None, self.structures) else f" of {self.given}"
-        return f"{self.structures}{some} structures"
+        return structures_seen(self.structures, self.given)
+
+
+def structures_seen(structures: int | None, given: int | None) -> str:
+    """``24 of 1402 structures``; no ``of`` where all were, and no text where none was needed."""
+    if structures is None:
+        return ""
+    some = "" if given in (None, structures) else f" of {given}"
+    return f"{structures}{some} structures"
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from irprune.errors import UsageError
 from irprune.irreps import IrrepsType, Layout, Segment, flat_layout
+from irprune.specs.keyed import Keyed
 from irprune.specs.layout import layout_json, layout_of, layout_text
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ class Product:
 
 
 @dataclass(frozen=True)
-class LinearSpec:
+class LinearSpec(Keyed):
     """out[v, m] = Σ over u of x[u, m] w[u, v] for each group, zeros in segments of no group.
 
     ``groups`` are (first segment in, last, first segment out, last): contiguous segments of one
@@ -43,6 +42,8 @@ class LinearSpec:
     groups: tuple[tuple[int, int, int, int], ...]
     layout: Layout = Layout.MUL_IR
     """Of x and of the result."""
+
+    __hash__ = Keyed.__hash__
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layout", flat_layout(self.layout))
@@ -172,12 +173,6 @@ class LinearSpec:
         first, second = value["irreps"]
         groups = tuple((int(a), int(b), int(c), int(d)) for a, b, c, d in value["groups"])
         return cls(str(first), str(second), groups, layout_of(value))
-
-    @cached_property
-    def key(self) -> str:
-        """A hash of everything in the value: what caches go by."""
-        text = json.dumps(self.to_json(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{p.copies[0]}x{p.copies[1]} (dim {p.dim})" for p in self.products)

@@ -6,8 +6,6 @@ coefficients that the checkpoint itself holds are in it, to the last bit.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from irprune.errors import UsageError
 from irprune.irreps import IrrepsType, Layout, Segment, flat_layout
+from irprune.specs.keyed import Keyed
 from irprune.specs.layout import layout_json, layout_of, layout_text
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class SpecPath:
 
 
 @dataclass(frozen=True)
-class PathSpec:
+class PathSpec(Keyed):
     """out[u, m3] = Σ over paths of c w[u] Σ_{m1 m2} C[m1, m2, m3] x[u, m1] y[m2].
 
     In e3nn's words: mode ``uvu`` with one copy of each irrep in the second factor. All values are
@@ -52,6 +51,8 @@ class PathSpec:
     n_weights: int
     layout: Layout = Layout.MUL_IR
     """Of x and of the result. Of y, with one copy of each irrep, both layouts are the same."""
+
+    __hash__ = Keyed.__hash__
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layout", flat_layout(self.layout))
@@ -158,16 +159,6 @@ class PathSpec:
     def in_layout(self, layout: Layout) -> PathSpec:
         """The same product of rows in another layout."""
         return replace(self, layout=layout)
-
-    @cached_property
-    def key(self) -> str:
-        """A hash of everything in the value: what caches go by."""
-        text = json.dumps(self.to_json(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def __hash__(self) -> int:
-        """Of the key: caches ask for it at every call, and terms are many."""
-        return hash(self.key)
 
     def __str__(self) -> str:
         how = layout_text(self.layout)

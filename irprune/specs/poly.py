@@ -7,14 +7,13 @@ of its messages, weighted per node.
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from irprune.irreps import IrrepsType, Layout, Segment, flat_layout
+from irprune.specs.keyed import Keyed
 from irprune.specs.layout import layout_json, layout_of, layout_text
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ Term = tuple[int, int, tuple[int, ...], float]
 
 
 @dataclass(frozen=True)
-class PolySpec:
+class PolySpec(Keyed):
     """out[k, c] = Σ over terms (c, p, α, a) of a w[p, k] Π_{i ∈ α} x[k, i], for every channel k.
 
     ``inputs`` and ``outputs`` have one segment of ``channels`` copies per order. Values are flat
@@ -41,6 +40,8 @@ class PolySpec:
     terms: tuple[Term, ...]
     layout: Layout = Layout.MUL_IR
     """Of x and of the result."""
+
+    __hash__ = Keyed.__hash__
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layout", flat_layout(self.layout))
@@ -143,16 +144,6 @@ class PolySpec:
     def in_layout(self, layout: Layout) -> PolySpec:
         """The same polynomial of rows in another layout."""
         return replace(self, layout=layout)
-
-    @cached_property
-    def key(self) -> str:
-        """A hash of everything in the value: what caches go by."""
-        text = json.dumps(self.to_json(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def __hash__(self) -> int:
-        """Of the key: caches ask for it at every call, and terms are many."""
-        return hash(self.key)
 
     def __str__(self) -> str:
         monomials = {t[2] for t in self.terms}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from irprune.errors import UsageError
+from irprune.specs.keyed import Keyed
 from irprune.waiting import would_wait
 
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ def any_distance() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class TableSpec:
+class TableSpec(Keyed):
     """out[w] = Σ over k of c[w, k] t^k, with the coefficients of the interval that r lies in.
 
     t in [0, 1] is the place of r within its interval. Values: r [rows] Å, table [tables, intervals,
@@ -47,6 +45,8 @@ class TableSpec:
     degree: int
     pieces: tuple[Piece, ...]
     tables: int = 1
+
+    __hash__ = Keyed.__hash__
 
     @property
     def start(self) -> float:
@@ -142,12 +142,6 @@ class TableSpec:
             tuple((float(a), float(b), int(n)) for a, b, n in value["pieces"]),
             int(value["tables"]),
         )
-
-    @cached_property
-    def key(self) -> str:
-        """A hash of everything in the value: what caches go by."""
-        text = json.dumps(self.to_json(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
         many = f", {self.tables} pairs of elements" if self.tables > 1 else ""

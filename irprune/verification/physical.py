@@ -42,8 +42,8 @@ def agreement(
     """Largest relative difference (see ``differences``) of energies and forces of ``a`` and ``b``.
 
     ``check`` is the row of the tolerance table: ``masked-sliced``, ``traced-original``,
-    ``reload`` or ``agreement``. ``a`` is the reference. Both run in their own dtype, and the
-    coarser one decides the tolerance.
+    ``reload``, ``agreement`` or ``agreement-folded``. ``a`` is the reference. Both run in their own
+    dtype, and the coarser one decides the tolerance.
 
     Raises:
         UsageError: no frames, or an unknown row.
@@ -80,11 +80,13 @@ def run_ladder(
     against: Potential | None = None,
     steps: Sequence[str] | None = None,
     progress: Progress | None = None,
+    folded: bool = False,
 ) -> list[Check]:
     """Runs the rungs named in ``steps``, in the order of the ladder.
 
     By default all that apply: inversion only for models that claim it, stress only if a frame has
     a volume, agreement only with ``against``. A rung that is named and does not apply is an error.
+    ``folded``: one of the two models is optimized, and agreement is ``agreement-folded``.
 
     Raises:
         UsageError: no frames, an unknown rung, or ``agreement`` without ``against``.
@@ -106,7 +108,8 @@ def run_ladder(
     for i, name in enumerate(chosen):
         if name == "agreement":
             assert against is not None
-            checks.append(agreement(against, potential, frames))
+            row = "agreement-folded" if folded else "agreement"
+            checks.append(agreement(against, potential, frames, row))
         else:
             checks.append(RUNGS[name](potential, frames))
         _tell(progress, i + 1, len(chosen))

@@ -52,7 +52,7 @@ def machine_key(compiler: str) -> str:
         cpu = "".join(
             sorted({x for x in lines if x.startswith(("flags", "Features", "model name"))})
         )
-    except OSError:
+    except OSError:  # elsewhere than on Linux: what platform says has to do
         pass
     return f"{version.stdout}{platform.machine()}{cpu}"
 

@@ -50,7 +50,7 @@ def on_device(key: str, dtype: torch.dtype, device: torch.device, degree: int | 
     architecture = _architecture(device)
     if architecture is None:
         return str(default(spec))
-    return str(_lookup(spec, dtype, architecture, degree, _name(device)))
+    return str(lookup(spec, dtype, architecture, degree, _name(device)))
 
 
 @functools.cache

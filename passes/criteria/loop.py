@@ -116,7 +116,7 @@ def accumulate(
     for i in range(sums.done, len(frames)):
         found = measure.of(Structure.of(graph, frames[i]), sums.generator)
         if found is not None and not bool(torch.isfinite(found).all()):
-            where = frame_name(frames, i)
+            where = frame_name(frames, i, frames[i])
             raise DataError(
                 f"score: {where} gives scores that are not finite; are atoms on top of each other?"
                 " Remove it"

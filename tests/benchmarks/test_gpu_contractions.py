@@ -13,10 +13,10 @@ from e3nn import o3
 from benchmarks.gpu import correctness, kernels, stages
 from benchmarks.gpu.contractions import CONTRACTIONS, INPUTS, contraction_spec, couplings
 from benchmarks.gpu.correctness import errors_of, operands, parts_of
-from benchmarks.gpu.device import Device
 from benchmarks.gpu.shapes import ITEMS, LAYERS, Layer, kernel_spec
 from irprune.backends import kernel_for
 from irprune.irreps import Layout
+from tests.benchmarks.fakegpu import fake_gpu
 
 pytestmark = pytest.mark.usefixtures("unscripted")
 
@@ -73,13 +73,8 @@ def test_a_contraction_by_all_that_serve(monkeypatch):
         names, left = real(*args)
         return [n for n in names if n == "reference"], left
 
-    def told(call):
-        call()
-        return 0.5
-
     monkeypatch.setattr(kernels, "serving", serving)
-    device = Device("a fake GPU", CPU, told, 1e9)
-    row = kernels.measure(SMALL, 0.25, "odd", device, count=400, rounds=2, small=200)
+    row = kernels.measure(SMALL, 0.25, "odd", fake_gpu(), count=400, rounds=2, small=200)
     assert row["failed"] == {}
     assert set(row["errors"]) == {"reference"}
     assert row["left"]["e3nn"] == "has no symmetric contraction"

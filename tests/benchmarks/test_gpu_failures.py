@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from benchmarks.gpu import correctness, failures, kernels, run, stages
-from benchmarks.gpu.device import Device, in_turn
+from benchmarks.gpu.device import in_turn
 from benchmarks.gpu.failures import DeviceLost, attempt, serious
 from benchmarks.gpu.shapes import LAYERS, spec_of
 from irprune.backends import kernel_for
+from tests.benchmarks.fakegpu import fake_gpu, told
 
 pytestmark = pytest.mark.usefixtures("unscripted")
 
@@ -19,14 +20,9 @@ SMALL = next(layer for layer in LAYERS if layer.name == "mace-small")
 LACK = "CUDA out of memory. Tried to allocate 9 GiB\nlong advice"
 
 
-def told(call):
-    call()
-    return 0.5
-
-
 @pytest.fixture
 def device():
-    return Device("a fake GPU", torch.device("cpu"), told, 1e9)
+    return fake_gpu()
 
 
 def lack(*_, **__):

@@ -11,20 +11,15 @@ from ase import Atoms
 from ase.build import bulk
 
 from benchmarks.gpu import models, run, stages
-from benchmarks.gpu.device import Device
 from benchmarks.gpu.sizes import near
+from tests.benchmarks.fakegpu import fake_gpu
 
 pytestmark = pytest.mark.usefixtures("unscripted")
 
 
-def told(call):
-    call()
-    return 0.5
-
-
 @pytest.fixture
 def device():
-    return Device("a fake GPU", torch.device("cpu"), told, 1e9)
+    return fake_gpu()
 
 
 @pytest.mark.parametrize("wanted", [64, 512, 4096, 32768])

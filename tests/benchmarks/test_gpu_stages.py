@@ -9,10 +9,11 @@ import torch
 
 from benchmarks.gpu import kernels, models, run, stages
 from benchmarks.gpu.correctness import directions
-from benchmarks.gpu.device import Budget, Device, NoGpu, gpu, in_turn
+from benchmarks.gpu.device import Budget, NoGpu, gpu, in_turn
 from benchmarks.gpu.shapes import LAYERS, spec_of
 from irprune.backends import kernel_for
 from irprune.kernels.tuner.stage2 import problem
+from tests.benchmarks.fakegpu import fake_gpu
 
 pytestmark = pytest.mark.usefixtures("unscripted")
 
@@ -20,14 +21,9 @@ CPU = torch.device("cpu")
 SMALL = next(layer for layer in LAYERS if layer.name == "mace-small")
 
 
-def told(call):
-    call()
-    return 0.5
-
-
 @pytest.fixture
 def device():
-    return Device("a fake GPU", CPU, told, 1e9)
+    return fake_gpu()
 
 
 def test_without_a_gpu_it_ends_with_an_error(tmp_path, capsys, monkeypatch):

@@ -135,6 +135,23 @@ def test_verify_passes_and_tells_models_apart(
     assert {"types", "rotation", "forces", "stress"} <= {c["name"] for c in answer["checks"]}
 
 
+def test_verify_allows_an_optimized_model_its_folds_and_no_other(
+    folder: Path, labelled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fast, plain = str(folder / "fast.irp"), str(folder / "plain.irp")
+    assert call(capsys, "optimize", "7net-0", "-o", fast, "--no-verify")[0] == 0
+    assert call(capsys, "export", "7net-0", "-o", plain, "--no-verify", "--target", "graph")[0] == 0
+    rest = ("--data", str(labelled), "--structures", "1", "--no-reload", "--json")
+    for model, against, name, limit in (
+        (fast, "7net-0", "agreement-folded", 5e-6),
+        (plain, fast, "agreement-folded", 5e-6),
+        (plain, "7net-0", "agreement", 1e-9),
+    ):
+        code, out, _ = call(capsys, "verify", model, "--against", against, *rest)
+        (check,) = [c for c in json.loads(out)["checks"] if c["name"].startswith("agreement")]
+        assert (code, check["name"], check["tolerance"]) == (0, name, limit)
+
+
 BAD_DATA = {
     "text": ("garbage", "cannot read structures"),
     "nan": (

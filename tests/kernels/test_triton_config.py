@@ -114,6 +114,18 @@ def test_declines_name_the_reason(monkeypatch):
     assert choose(spec, cpu, torch.float32).backend != "triton"
 
 
+def test_a_kernel_without_a_loop_over_edges_is_one_program_for_all_stages():
+    """It is compiled once, however many stages the others have."""
+    spec = scalars()
+    staged = [c for c in configs(spec) if (c.block, c.variant) == (16, "csr")]
+    assert {c.stages for c in staged} == {1, 2, 3}
+    found = [{s.name: s for s in sources(spec, c, torch.float32)} for c in staged]
+    assert len({f["edges"].text for f in found}) == 1
+    assert [f["edges"].options["num_stages"] for f in found] == [1] * len(staged)
+    assert [f["edges"].constexprs["STAGES"] for f in found] == [1] * len(staged)
+    assert [f["forward_0"].options["num_stages"] for f in found] == [c.stages for c in staged]
+
+
 def test_pins_of_its_own_end_with_it():
     spec = scalars()
     mine, other = configs(spec)[:2]

@@ -73,10 +73,11 @@ def test_agreement_allows_float32_folds_their_rounding_and_no_more(graph, frames
     found = []
     for other in (fast, damaged(fast, "square.weight")):
         a, b = (api.potential(g, dtype="float64", compiled=False) for g in (given, other))
-        found.append(agreement(a, b, frames))
+        found.append(agreement(a, b, frames, "agreement-folded"))
     assert [c.ok for c in found] == [True, False]
     assert found[0].value > 1e-9
     assert {c.tolerance for c in found} == {5e-6}
+    assert agreement(a, a, frames).tolerance == 1e-9
 
 
 @pytest.fixture(scope="module")
