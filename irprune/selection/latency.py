@@ -3,7 +3,9 @@
 Sizes of structures, relative to the original, are their FLOPs or what a latency model says of them
 (``irprune.latency``). The time of a structure is close to linear in its size, above a constant (what
 does not shrink). A line through the timed structures on both sides of the goal says which size to try
-next. What is returned has been timed twice.
+next. Time also jumps: 49 channels can take longer than 48 by more than the tolerance, where vector
+registers hold eight. Then what crosses the jump goes for good, and the search goes on with what else
+may stay instead. What is returned has been timed twice.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from irprune.selection.pools import Step
 from irprune.selection.structure import describe, irreps_kept
 from irprune.slicing import slice_graph
 
-CANDIDATES = 8
+CANDIDATES = 12
 """Structures to time at most."""
 LONGEST = 8
 """Times the rounds that were asked for, at most, where the machine is noisy."""
@@ -101,6 +103,11 @@ class LatencySearch:
     told: Callable[[str, int, int | None], None] = lambda *_: None
     size: Size = flops_of
     timed: list[Timed] = field(default_factory=list)
+    chain: list[Timed] = field(default_factory=list)
+    """Of these, what belongs to the order of removal that is searched now: one beside a jump starts
+    another."""
+    gone: frozenset[Step] = frozenset()
+    """What every structure of this order lacks: steps that cross a jump, and those before them."""
     sliced: dict[Found, EquivariantGraph] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -117,40 +124,67 @@ class LatencySearch:
         whole, least = self.sizes.at(forced), self.sizes.at(self.order)
         if self.goal >= 1.0 and not forced:
             return self._time(whole)
-        smallest = least.value / self.total
         for _ in range(CANDIDATES):
-            found = self._candidate(min(max(self.predict(), smallest), whole.value / self.total))
-            if found is None:
+            found = self._candidate() or (self._beside_the_jump() and self._candidate())
+            if not found:
                 break
             here = self._time(found)
             if self._near(here):
                 again = self._time(found, 2 * self.rounds)
                 if self._near(again):
                     return again
-                self.timed.remove(here)
+                self._forget(here)
         raise LegalityError(self._none_close(least))
 
-    def _candidate(self, share: float) -> Found | None:
-        """The structure nearest to a share of the size, among those that may still be the goal."""
+    def _candidate(self) -> Found | None:
+        """The structure nearest to where the time should be the goal, among those that may still be."""
+        whole = self.sizes.at([s for s in self.order if s.forced or s in self.gone])
+        least = self.sizes.at(self.order)
+        share = min(max(self.predict(), least.value / self.total), whole.value / self.total)
         self.sizes.goal = share * self.total
-        if self.sizes.goal < self.sizes.at([s for s in self.order if s.forced]).value:
+        if self.sizes.goal < whole.value:
             self.sizes.fewest((), self.order)  # most often close enough
-        near = [f for f in self.sizes.seen.values() if self.sizes.near(f)]
-        if not any(f not in {t.found for t in self.timed} for f in near):
-            self.sizes.solve(self.order)
         done = {t.found for t in self.timed}
-        low = max((t.size for t in self.timed if t.ratio <= self.goal), default=-1.0)
-        high = min((t.size for t in self.timed if t.ratio > self.goal), default=2.0)
+        near = [f for f in self.sizes.seen.values() if self.sizes.near(f) and self._belongs(f)]
+        if not any(f not in done for f in near):
+            self.sizes.solve(self.order)
+        low = max((t.size for t in self.chain if t.ratio <= self.goal), default=-1.0)
+        high = min((t.size for t in self.chain if t.ratio > self.goal), default=2.0)
         found = [
             f
             for f in self.sizes.seen.values()
-            if f not in done and low < f.value / self.total < high
+            if f not in done and self._belongs(f) and low < f.value / self.total < high
         ]
         return min(found, key=lambda f: abs(f.value - self.sizes.goal), default=None)
 
+    def _belongs(self, found: Found) -> bool:
+        return self.gone.issubset(found.steps)
+
+    def _beside_the_jump(self) -> bool:
+        """Whether there is another order: what the last structure below the goal lacks, and the next
+        above has, goes first, with what goes before it in its pools. The other pools may keep more.
+        """
+        below = max((t for t in self.chain if t.ratio <= self.goal), key=_size, default=None)
+        above = min((t for t in self.chain if t.ratio > self.goal), key=_size, default=None)
+        if below is None or above is None:
+            return False
+        pools = {s.pool for s in set(below.found.steps) - set(above.found.steps) if not s.forced}
+        first = frozenset(s for s in below.found.steps if s.pool in pools or s in self.gone)
+        if first == self.gone:
+            return False
+        self.gone, self.chain = first, [below]
+        ahead = [s for s in self.order if s.forced or s in first]
+        self.order = [*sorted(ahead, key=lambda s: not s.forced), *_without(self.order, ahead)]
+        return True
+
+    def _forget(self, timed: Timed) -> None:
+        """A time that was not confirmed."""
+        self.timed.remove(timed)
+        self.chain.remove(timed)
+
     def predict(self) -> float:
         """The share of the size at which the time should be the goal."""
-        points = sorted({1.0: 1.0, **{t.size: t.ratio for t in self.timed}}.items())
+        points = sorted({1.0: 1.0, **{t.size: t.ratio for t in self.chain}}.items())
         below = [p for p in points if p[1] <= self.goal]
         above = [p for p in points if p[1] > self.goal]
         if len(points) == 1:
@@ -184,6 +218,7 @@ class LatencySearch:
             if self._clear(made):
                 break
         self.timed.append(made)
+        self.chain.append(made)
         return made
 
     def _clear(self, timed: Timed) -> bool:
@@ -212,6 +247,15 @@ class LatencySearch:
             f" 2 %, of {len(self.timed)} that were timed: the nearest take {listed}; ask for one of"
             " these, choose from more kinds of axes, or give more rounds on a quieter machine"
         )
+
+
+def _size(timed: Timed) -> float:
+    return timed.size
+
+
+def _without(order: Sequence[Step], gone: Sequence[Step]) -> list[Step]:
+    left = frozenset(gone)
+    return [s for s in order if s not in left]
 
 
 def report(search: LatencySearch, chosen: Timed) -> dict[str, Any]:

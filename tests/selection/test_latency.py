@@ -239,3 +239,38 @@ def test_the_stopwatch_times_both_in_turn(potential, optimized):
     assert list(watch(potential, small, 3)) == [(1.0, 1.0)] * 3
     assert next(ticks) == 12
     assert list(watch(potential, small, 1)) == [(1.0, 1.0)]
+
+
+class Registers(Clock):
+    """Vectors take the time of the next multiple of eight, scalars that of their number."""
+
+    def __call__(self, original, candidate, rounds):
+        share = self.of(candidate) / self.of(original)
+        self.calls.append((share, rounds))
+        return [(1.0, share)] * rounds
+
+    def of(self, graph):
+        outs = [s for name in ("a", "b", "c") for s in graph.sites[name].out.segments]
+        return sum(-(-s.mul // 8) * 8 if s.l == 1 else s.mul for s in outs)
+
+
+@pytest.mark.parametrize("goal", [0.44, 0.57, 0.7])
+def test_a_jump_is_passed_beside(graph, goal):
+    """From 9 to 8 vectors, which two layers share, 0.608 becomes 0.542: more scalars make up for it."""
+    order = Pools.of(graph, graph.scores, None, ("channel",)).removal_order(Bounds(), "global")
+    search = LatencySearch(graph, order, goal, Registers(None), 9, graph)
+    found = search.find()
+    assert abs(found.ratio - goal) <= 0.02 * goal
+    assert len(search.timed) <= 13
+    # pools are still emptied in their order, and what crosses the jump goes first
+    ahead = search.order[: len(search.gone)]
+    assert set(ahead) == search.gone <= set(found.found.steps)
+    for pool in {s.pool for s in order}:
+        assert [s for s in search.order if s.pool == pool] == [s for s in order if s.pool == pool]
+
+
+def test_without_what_crosses_the_jump_there_is_none(graph, monkeypatch):
+    monkeypatch.setattr(LatencySearch, "_beside_the_jump", lambda self: False)
+    order = Pools.of(graph, graph.scores, None, ("channel",)).removal_order(Bounds(), "global")
+    with pytest.raises(LegalityError, match=r"no structure was measured at 0\.570"):
+        LatencySearch(graph, order, 0.57, Registers(None), 9, graph).find()
