@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.problems import ROOT
+from irprune.devices import processors
 
 
 def cpu_name() -> str:
@@ -21,12 +22,6 @@ def cpu_name() -> str:
             if key.strip() == "model name":
                 return value.strip()
     return platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def load_average() -> list[float]:
@@ -43,7 +38,7 @@ def machine() -> dict[str, Any]:
     """CPU, cores, architecture, operating system."""
     return {
         "cpu": cpu_name(),
-        "cores": cores(),
+        "cores": processors(),
         "arch": platform.machine(),
         "system": platform.system(),
     }

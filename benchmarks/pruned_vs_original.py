@@ -28,6 +28,7 @@ from benchmarks.problems import MODELS, RATTLE, ROOT, SIZES, Model
 from benchmarks.schema import SCHEMA, problems_of
 from benchmarks.timing import quartiles
 from benchmarks.worker import MOVE
+from irprune.devices import processors
 
 NAME = "pruned_vs_original"
 TIMED = (
@@ -67,7 +68,7 @@ def prepare(plan: Plan) -> None:
     keeps = ",".join(f"{k:g}" for k in plan.keeps)
     for name in plan.models:
         arguments = [name, "--keep", keeps, "-o", str(plan.pruned)]
-        module("prepare", arguments, machine.cores())
+        module("prepare", arguments, processors())
 
 
 def probe(plan: Plan) -> dict[str, Any]:

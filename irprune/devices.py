@@ -1,10 +1,14 @@
-"""Devices that a user names, tried before any work."""
+"""Devices that a user names, tried before any work, and the processors that there are."""
 
 from __future__ import annotations
 
-import torch
+import os
+from typing import TYPE_CHECKING
 
 from irprune.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def usable_device(name: str | torch.device, what: str) -> torch.device:
@@ -13,6 +17,8 @@ def usable_device(name: str | torch.device, what: str) -> torch.device:
     Raises:
         UsageError: torch does not know it, it is not there, or its tensors hold no numbers.
     """
+    import torch
+
     try:
         device = torch.device(name)
         if device.type != "meta":
@@ -25,3 +31,9 @@ def usable_device(name: str | torch.device, what: str) -> torch.device:
             f"{what} cannot be used: its tensors hold no numbers; give cpu, cuda or cuda:1"
         )
     return device
+
+
+def processors() -> int:
+    """Those that this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from irprune.errors import UsageError
+from irprune.shapes import values_matter
 from irprune.waiting import would_wait
 
 
@@ -73,22 +74,48 @@ def unpack(edges: Tensor, n: int) -> EdgeLists:
     return EdgeLists(*edges.split(sizes))
 
 
-def pairs(sender: Tensor, receiver: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+def pairs(
+    sender: Tensor, receiver: Tensor, vectors: Tensor, complete: bool = False
+) -> tuple[Tensor, Tensor]:
     """Edges and their reverses, so that what depends on the distance alone is computed once.
 
     Two edges belong together where sender and receiver are exchanged and the vectors are exact
     negatives. An edge without its reverse stands alone. How many pairs there are is known from values
-    only: on a GPU this waits.
+    only: on a GPU this waits, unless they are said to be complete.
 
     Args:
         sender: [E].
         receiver: [E].
         vectors: [E, 3] Å.
+        complete: every edge has its reverse, and none is there twice, as in a full neighbour list:
+            there are E / 2 pairs.
 
     Returns:
         The edges that stand for their pair, [P], and for each edge the number of its pair, [E].
+
+    Raises:
+        UsageError: they are not complete. On a GPU the program ends then (a device-side assertion).
     """
     count = sender.shape[0]
+    order, same = _side_by_side(sender, receiver, vectors)
+    place = torch.arange(count, device=sender.device)
+    if complete and values_matter():
+        _expect_complete(count, same)
+        a, b = order.view(-1, 2).unbind(1)
+        number = torch.empty_like(place)
+        number[order] = place // 2
+        return torch.minimum(a, b), number
+    stands = place.clone()
+    a, b = order[:-1][same], order[1:][same]
+    stands[torch.maximum(a, b)] = torch.minimum(a, b)
+    first = stands == place
+    return first.nonzero().squeeze(1), (first.cumsum(0) - 1)[stands]
+
+
+def _side_by_side(sender: Tensor, receiver: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """An order [E] in which an edge and its reverse are neighbours, and whether each edge but the last
+    belongs to the next, [E - 1].
+    """
     flip = sender > receiver
     loops = sender == receiver
     # edges of an atom to its own images: by the sign of the first component that is not zero
@@ -106,12 +133,23 @@ def pairs(sender: Tensor, receiver: Tensor, vectors: Tensor) -> tuple[Tensor, Te
         & (canonical[a] == canonical[b]).all(dim=1)
         & (flip[a] != flip[b])
     )
-    place = torch.arange(count, device=sender.device)
-    stands = place.clone()
-    a, b = a[same], b[same]
-    stands[torch.maximum(a, b)] = torch.minimum(a, b)
-    first = stands == place
-    return first.nonzero().squeeze(1), (first.cumsum(0) - 1)[stands]
+    return order, same
+
+
+def _expect_complete(count: int, same: Tensor) -> None:
+    """Refuses edges that are not all pairs in the order that ``_side_by_side`` gives."""
+    expected = "every edge once, with its reverse (share-pairs{complete=true})"
+    if count % 2:
+        raise UsageError(f"{count} edges were given, expected {expected}")
+    paired = same[::2].all()
+    if would_wait(paired):
+        torch._assert_async(paired, f"edges without their reverse; expected {expected}")
+    elif not paired:
+        missing = int((~same[::2]).sum())
+        raise UsageError(
+            f"of {count} edges about {2 * missing} have no reverse, or are there twice; expected"
+            f" {expected}"
+        )
 
 
 def _hash(low: Tensor, high: Tensor, vectors: Tensor) -> Tensor:

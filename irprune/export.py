@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from irprune.errors import CheckFailed, ModelFileError, UsageError
 from irprune.files import atomic_path
-from irprune.targets import resolve
+from irprune.targets import check_name, resolve
 from irprune.verification.checks import Check
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def export(
     if "masks" in graph.facts:
         raise UsageError("export: blocks are selected but not removed; run slice before export")
     tier = resolve(graph, target)
+    check_name(Path(path), tier)
     with atomic_path(Path(path)) as temporary:
         _write(graph, tier, temporary)
         checks = tuple(_reload(graph, tier, temporary, frames)) if verify else ()

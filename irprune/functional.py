@@ -267,9 +267,14 @@ def edge_lists(
 
 
 @traced_whole
-def edge_pairs(sender: Tensor, receiver: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Edges that stand for themselves and their reverse [P], and the pair of each edge [E]."""
-    return edges.pairs(sender, receiver, vectors.detach())
+def edge_pairs(
+    sender: Tensor, receiver: Tensor, vectors: Tensor, complete: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Edges that stand for themselves and their reverse [P], and the pair of each edge [E].
+
+    ``complete``: every edge has its reverse, so that there are E / 2 pairs and none is counted.
+    """
+    return edges.pairs(sender, receiver, vectors.detach(), complete)
 
 
 @traced_whole

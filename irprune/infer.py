@@ -12,7 +12,7 @@ from torch import fx
 from irprune.errors import IrrepsTypeError, UnknownForm, UsageError
 from irprune.irreps import IrrepsType, Layout, Space
 from irprune.ops.base import BEHIND, UNKNOWN, Other, Site, op_of_node
-from irprune.specs.table import any_distance
+from irprune.shapes import only_shapes
 
 
 def operands_of(node: fx.Node) -> tuple[fx.Node, ...]:
@@ -219,7 +219,7 @@ def check_shapes(gm: fx.GraphModule, sites: Mapping[str, Site], inputs: Mapping[
         IrrepsTypeError: a value whose shape contradicts its type; names the node.
     """
     dtype = next((p.dtype for p in gm.parameters() if p.is_floating_point()), torch.float64)
-    with torch.no_grad(), any_distance():
+    with torch.no_grad(), only_shapes():
         _ShapeCheck(gm, sites).run(*example_inputs(inputs, dtype=dtype).values())
 
 
@@ -238,5 +238,5 @@ def observe_shapes(gm: fx.GraphModule, inputs: Mapping[str, Any]) -> Any:
     dtype = next((p.dtype for p in gm.parameters() if p.is_floating_point()), torch.float64)
     observer = _Observer(gm)
     observer.extra_traceback = False
-    with torch.no_grad(), any_distance():
+    with torch.no_grad(), only_shapes():
         return observer.run(*example_inputs(inputs, dtype=dtype).values())

@@ -127,8 +127,11 @@ class Pipeline:
             items.append({p.name: options} if options else p.name)
         return yaml.safe_dump({"passes": items}, sort_keys=False, default_flow_style=None)
 
-    def check(self, facts: Iterable[str] = ()) -> None:
+    def check(self, facts: Iterable[str] = ()) -> frozenset[str]:
         """Checks that each pass finds the facts that it requires, and none that it refuses.
+
+        Returns:
+            The facts at the end.
 
         Raises:
             PipelineError: names the pass, the fact, and the passes that provide it or what to do.
@@ -148,6 +151,7 @@ class Pipeline:
                 lost[fact] = p.name
             have.update(p.provides)
             source.update(dict.fromkeys(p.provides, p.name))
+        return frozenset(have)
 
     def __len__(self) -> int:
         return len(self.passes)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from irprune.errors import LegalityError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from irprune.families.base import Legal
     from irprune.graph import EquivariantGraph
 
@@ -43,6 +45,19 @@ def resolve(graph: EquivariantGraph, target: str) -> str:
     if wanted and wanted != family:
         raise UsageError(f"target {target!r} does not fit: this model is a {family} model")
     return tier
+
+
+def check_name(path: Path, tier: str) -> None:
+    """Refuses a name under which the file could not be read again.
+
+    Raises:
+        UsageError: ``.safetensors`` for a pickle: torch goes by the name.
+    """
+    if tier != "graph" and path.suffix == ".safetensors":
+        raise UsageError(
+            f"cannot write {path}: a {tier} file is a pickle, and torch reads what is called"
+            " .safetensors as something else; name it .pth or .model, or take the target graph"
+        )
 
 
 def legal_for(graph: EquivariantGraph, target: str) -> Legal | None:

@@ -35,6 +35,8 @@ class TuneRequest:
     rounds: int = 9
     fresh: bool = False
     """Whether to leave aside what is known."""
+    jobs: int = 1
+    """Configurations to compile at once, each in a process of its own."""
 
 
 class Tuner(Protocol):

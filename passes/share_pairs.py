@@ -24,7 +24,12 @@ class SharePairs(Pass):
     Every edge of a neighbour list has its reverse, at the same distance. Energies, forces and stress
     stay what they are; the gradient by a single edge vector moves to the edge that stands for the
     pair.
+
+    Pairs that a graph has already are only said to be complete, or not.
     """
+
+    complete: bool = False
+    """Every edge has its reverse: pairs are not counted, and a CUDA graph can hold the call."""
 
     name: ClassVar[str] = "share-pairs"
     summary: ClassVar[str] = "radial networks once for an edge and its reverse"
@@ -61,6 +66,7 @@ class SharePairs(Pass):
                 first = min((n for n in slice_), key=list(edit.gm.graph.nodes).index)
                 where = _later(edit, first, (sender, receiver, vectors))
                 pair = edit.call(where, edge_pairs, sender, receiver, vectors)
+                _complete(pair, self.complete)
                 stand, number = (edit.call(where, _item(), pair, i) for i in (0, 1))
                 own: dict[fx.Node, fx.Node] = {vectors: edit.call(where, _item(), vectors, stand)}
                 if index is not None:
@@ -81,8 +87,19 @@ class SharePairs(Pass):
                         own[old] = edit.gm.graph.node_copy(old, lambda n: own.get(n, n))  # noqa: B023
             node.args = (node.args[0], node.args[1], own[weights], own[lists])
             edit.changed = True
+        for name, site in graph.sites.items():
+            node = edit.node(site.node)
+            known = node.target is edge_pairs and bool(node.kwargs.get("complete"))
+            if node.target is edge_pairs and known != self.complete and edit.may(name):
+                _complete(node, self.complete)
+                edit.changed = True
         context.results[self.name] = stayed
         return edit.done()
+
+
+def _complete(pair: fx.Node, complete: bool) -> None:
+    """Notes on a node of pairs that they are complete."""
+    pair.kwargs = {"complete": True} if complete else {}
 
 
 def _item() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from ase.build import bulk
 from hypothesis import Phase, given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from irprune.data.neighbours import edge_vectors, neighbour_list
 from irprune.edges import pack, pairs, unpack
+from irprune.errors import UsageError
 
 QUICK = settings(
     max_examples=30, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate)
@@ -44,8 +46,8 @@ def test_the_first_edge_of_a_row_is_the_first_by_sender():
     assert lists.first.tolist() == [0, 1, 0, 1]
 
 
-def check(sender, receiver, vectors):
-    stand, number = pairs(sender, receiver, vectors)
+def check(sender, receiver, vectors, complete=False):
+    stand, number = pairs(sender, receiver, vectors, complete)
     assert torch.equal(number[stand], torch.arange(len(stand)))
     for pair in range(len(stand)):
         members = (number == pair).nonzero().flatten().tolist()
@@ -58,6 +60,7 @@ def check(sender, receiver, vectors):
 
 
 def test_every_edge_of_a_crystal_has_its_reverse():
+    """Said to be complete, the same pairs are found without counting them."""
     for atoms in (bulk("Cu"), bulk("NaCl", "rocksalt", a=5.6) * (2, 1, 1), bulk("Si")):
         atoms.rattle(0.05, seed=1)
         index, shifts = neighbour_list(atoms, 5.0)
@@ -66,6 +69,31 @@ def test_every_edge_of_a_crystal_has_its_reverse():
         stand, _ = check(sender, receiver, vectors)
         assert 2 * len(stand) == len(sender)
         check(sender, receiver, vectors.float())
+        first, number = check(sender, receiver, vectors, complete=True)
+        assert sorted(first.tolist()) == sorted(stand.tolist())
+        assert len(number) == len(sender)
+    check(*(torch.zeros(0, dtype=torch.int64),) * 2, torch.zeros(0, 3), complete=True)
+
+
+@pytest.mark.parametrize("change", ["odd", "missing", "twice", "almost"])
+def test_pairs_that_are_not_complete_are_refused(change):
+    sender, receiver = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 0, 0, 2])
+    vectors = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 2, 0], [0, -2, 0]])
+    check(sender, receiver, vectors, complete=True)
+    expected = "expected every edge once, with its reverse (share-pairs{complete=true})"
+    said = f"of 4 edges about 2 have no reverse, or are there twice; {expected}"
+    if change == "odd":
+        sender, receiver, vectors = sender[:3], receiver[:3], vectors[:3]
+        said = f"3 edges were given, {expected}"
+    elif change == "missing":
+        receiver[1] = 2
+    elif change == "twice":
+        sender[1], receiver[1], vectors[1] = sender[0], receiver[0], vectors[0]
+    else:
+        vectors[1, 0] = -1.0 - 1e-6
+    with pytest.raises(UsageError) as error:
+        pairs(sender, receiver, vectors, complete=True)
+    assert str(error.value) == said
 
 
 @QUICK

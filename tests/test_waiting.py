@@ -18,6 +18,7 @@ import irprune
 from irprune import api, edges, functional
 from irprune.evaluation.potential import Potential
 from irprune.kernelplan import kernel_nodes
+from irprune.layers import by_element, elements
 from irprune.layers.table import RadialTable
 from irprune.specs.table import TableSpec
 from tests.families import sevennet_models
@@ -65,17 +66,18 @@ def on_gpu(monkeypatch):
     names = [m.name for m in pkgutil.walk_packages(irprune.__path__, "irprune.")]
     asked = [sys.modules[n] for n in names if n in sys.modules]
     asked = [m for m in asked if hasattr(m, "would_wait") and m.__name__ != "irprune.waiting"]
-    assert {m.__name__ for m in asked} >= {
-        "irprune.edges", "irprune.layers.elements", "irprune.layers.by_element", "irprune.specs.table"
-    }  # fmt: skip
+    names = {"irprune.edges", elements.__name__, by_element.__name__, "irprune.specs.table"}
+    assert {m.__name__ for m in asked} >= names
     for module in asked:
         monkeypatch.setattr(module, "would_wait", lambda t: True)
 
 
 def lowered(graph):
-    """Without share-pairs, whose number of pairs nobody knows before; all by the reference."""
+    """With pairs of edges that are said to be complete; all by the reference."""
     graph = graph.replace(gm=graph.module(torch.float64))
-    made = api.run(api.EXACT.format(specialize="").replace("share-pairs,", "") + ",lay-out", graph)
+    pipeline = api.EXACT.format(specialize="") + ",share-pairs{complete=true},lay-out"
+    made = api.run(pipeline, graph)
+    assert "complete=True" in str(made)
     for _, module in kernel_nodes(made.gm):
         module.backend = "reference"
     return made
@@ -108,7 +110,7 @@ def test_a_lowered_graph(name, on_gpu, monkeypatch):
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
     if name == "mace":  # on the CPU the same graph looks at the elements
         assert "element-linear" in str(graph)
-        with pytest.raises(LookError, match="unique"), NoLooks():
+        with pytest.raises(LookError, match="waits for the device"), NoLooks():
             forces(graph, batch)
 
 
@@ -132,7 +134,7 @@ def test_the_mode_can_fail():
 
 
 def test_edge_lists(on_gpu):
-    """Those of before; pairs of edges wait, and say so where they are documented."""
+    """Pairs of edges wait where they are counted, and not where they are said to be complete."""
     g = torch.Generator().manual_seed(0)
     for n, count in ((5, 17), (3, 0), (1, 4)):
         sender, receiver = torch.randint(0, n, (2, count), generator=g)
@@ -145,8 +147,13 @@ def test_edge_lists(on_gpu):
                 each = torch.bincount(ends, minlength=n).tolist()
                 assert (starts[1:] - starts[:-1]).tolist() == each
                 assert int(starts[0]) == 0
+    ends, vectors = torch.tensor([0, 1]), torch.tensor([[1.0, 0, 0], [-1.0, 0, 0]])
     with pytest.raises(LookError), NoLooks():
-        edges.pairs(torch.tensor([0, 1]), torch.tensor([1, 0]), torch.tensor([[1.0, 0, 0]] * 2))
+        edges.pairs(ends, 1 - ends, vectors)
+    with NoLooks():
+        assert edges.pairs(ends, 1 - ends, vectors, complete=True)[1].tolist() == [0, 0]
+    with pytest.raises(RuntimeError, match="edges without their reverse"), NoLooks():
+        edges.pairs(ends, 1 - ends, vectors.abs(), complete=True)
 
 
 def test_one_hot():

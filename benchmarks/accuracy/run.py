@@ -23,6 +23,7 @@ from benchmarks.accuracy.picture import plot
 from benchmarks.accuracy.report import published
 from benchmarks.files import read_json, write_json
 from benchmarks.problems import MODELS, ROOT
+from irprune.devices import processors
 
 WORKER = "benchmarks.accuracy.worker"
 PRETRAIN = "benchmarks.accuracy.pretrain"
@@ -184,7 +185,7 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--seeds", help="some of those of the config, such as 0")
-    parser.add_argument("--jobs", type=int, default=machine.cores(), help="processes at once")
+    parser.add_argument("--jobs", type=int, default=processors(), help="processes at once")
     parser.add_argument("--minutes", type=float, default=1e9, help="start nothing after that")
     parser.add_argument("--plan", action="store_true", help="print the cost and stop")
     parser.add_argument("--gather", action="store_true", help="only gather what was measured")

@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.gpu import stages
+from benchmarks.gpu.ahead import compile_ahead
 from benchmarks.gpu.device import Budget, Device, NoGpu, gpu
 from benchmarks.gpu.shapes import ITEMS, KEEPS
 from irprune.kernels.triton.config import own_pins
 
 DTYPES = ("float32", "float64", "bfloat16")
 STAGES = ("correctness", "kernels", "models")
-SHARES = {"correctness": 0.35, "kernels": 0.8, "models": 0.95}
+SHARES = {"ahead": 0.2, "correctness": 0.4, "kernels": 0.8, "models": 0.95}
 """Of the whole time, when each stage ends at the latest; a case that has begun is finished."""
 
 
@@ -31,19 +32,30 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     made.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     made.add_argument("--minutes", type=float, default=10.0, help="for all stages together")
+    made.add_argument("--jobs", type=int, help="compilers at once; one per processor by default")
     made.add_argument("--timed-edges", type=int, default=200_000)
     layouts = ("ir_mul", "mul_ir")
     made.add_argument("--layout", choices=layouts, default=layouts[0], help="of whole models")
     made.add_argument("--models", nargs="*", default=[], help="graph files of irprune optimize")
+    made.add_argument(
+        "--originals", nargs="*", default=[], help="graph files of the same models as loaded"
+    )
     return made
 
 
 def missing_models(given: argparse.Namespace) -> str | None:
-    """What is wrong with ``--models``: said before anything runs, as they are what is read last."""
-    missing = [m for m in given.models if not Path(m).is_file()]
-    if not missing:
-        return None
-    return f"--models names what is no file: {', '.join(missing)}; irprune optimize writes them"
+    """What is wrong with the files of models: said before anything runs, as they are read last."""
+    makers = {"models": "irprune optimize", "originals": "irprune export --target graph"}
+    for name, maker in makers.items():
+        missing = [m for m in getattr(given, name) if not Path(m).is_file()]
+        if missing:
+            return f"--{name} names what is no file: {', '.join(missing)}; {maker} writes them"
+    if given.originals and len(given.originals) != len(given.models):
+        return (
+            f"--originals names {len(given.originals)} files for {len(given.models)} --models:"
+            " expected one for each, in their order"
+        )
+    return None
 
 
 def run(
@@ -72,6 +84,8 @@ def run(
     except NoGpu as error:
         sys.stderr.write(f"{error.message}\n")
         return 2
+    if device is not None and device.architecture is not None:
+        compile_ahead(given, device.architecture, budget.until(SHARES["ahead"]))
     failed = False
     if "correctness" in given.stages:
         with own_pins():

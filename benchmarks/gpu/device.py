@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.gpu.failures import attempt
+from irprune.kernels.tuner.architecture import Architecture
+from irprune.kernels.tuner.lookup import known_architecture
 
 Call = Callable[[], object]
 COPY = 1 << 30
@@ -34,6 +36,8 @@ class Device:
     """Seconds of one call on the device."""
     bandwidth: float
     """Bytes per second of a copy, read and written."""
+    architecture: Architecture | None = None
+    """What its kernels are compiled for; None where it is not known."""
 
 
 def gpu() -> Device:
@@ -57,7 +61,11 @@ def gpu() -> Device:
     target = torch.empty_like(source)
     seconds = [timer(lambda: target.copy_(source)) for _ in range(12)][2:]
     return Device(
-        torch.cuda.get_device_name(place), place, timer, 2 * COPY / statistics.median(seconds)
+        torch.cuda.get_device_name(place),
+        place,
+        timer,
+        2 * COPY / statistics.median(seconds),
+        known_architecture(place),
     )
 
 

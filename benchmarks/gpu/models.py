@@ -1,13 +1,11 @@
-"""Whole models: energy, forces and stress by the reference and by the Triton kernels, in turn.
+"""Whole models: energy, forces and stress in every way that they can be run, in turn.
 
-The Triton kernels run on the graph as the pass lay-out leaves it, the reference on the graph as it is.
-The calls are not captured in CUDA graphs: the pairs of edges of share-pairs are counted, which waits
-for the GPU.
+As loaded (a graph file of e3nn's own modules), optimized with the kernels of the reference, of
+cuEquivariance and of Triton, and the last as a CUDA graph too.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import partial
 from statistics import median
@@ -15,12 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
+from benchmarks.gpu.captured import captured
 from benchmarks.gpu.device import Device, in_turn
 from benchmarks.gpu.failures import attempt
 from benchmarks.gpu.sizes import near
+from benchmarks.gpu.ways import PREPARED, TRITON, Way, bound, ways
 
 SIZES = (64, 512, 4096, 32768)
-BACKENDS = ("reference", "triton")
 RATTLE = 0.05
 """Å: in a perfect crystal forces are zero, and differences of them say nothing."""
 TOLERANCES = {"energy": 1e-5, "forces": 1e-4, "stress": 1e-3}
@@ -30,12 +29,24 @@ cancel.
 
 
 def measure(
-    model: str, atoms: int, device: Device, rounds: int = 7, layout: str = "ir_mul"
+    model: str,
+    atoms: int,
+    device: Device,
+    rounds: int = 7,
+    layout: str = "ir_mul",
+    original: str | None = None,
 ) -> dict[str, Any]:
     """One optimized model (a graph file) on a crystal with about so many atoms.
 
-    A backend that needs more memory than there is has neither results nor times; the other is timed.
-    ``layout`` is that of the rows of irreps between the Triton kernels.
+    A way that needs more memory than there is has neither results nor times; the others are timed.
+
+    Args:
+        model: graph file that ``irprune optimize`` wrote.
+        atoms: of the crystal, about.
+        device: that runs and times.
+        rounds: times of each.
+        layout: of the rows of irreps between the Triton kernels.
+        original: graph file of the same model as it was loaded.
     """
     from irprune import api
     from irprune.cli.profile import crystal
@@ -43,41 +54,54 @@ def measure(
     graph = api.load(model)
     structure = near(crystal([model], [graph]), atoms)
     structure.rattle(RATTLE, seed=0)
-    laid_out, report = api.run_reported(f"lay-out{{layout={layout}}}", graph)
-    batch, served, configs = None, 0, {}
+    prepared, report = api.run_reported(PREPARED.format(layout=layout), graph)
+    first = None if original is None else api.load(original)
     calls: dict[str, Callable[[], object]] = {}
     results: dict[str, dict[str, Tensor]] = {}
     failed: dict[str, str] = {}
-    for name in BACKENDS:
-        found, served = bound(laid_out if name == "triton" else graph, name)
-        moved = found.to(device=device.place)
-        batch = moved.collate([structure]) if batch is None else batch
-        call = partial(moved.evaluate, batch, stress=True)
-        made = attempt(failed, name, partial(numbers_of, call))
+    facts: dict[str, Any] = {}
+    for way in ways(graph, prepared, first, device.place):
+        made = attempt(failed, way.name, partial(_ready, way, structure, device, facts))
         if made is not None:
-            calls[name], results[name] = call, made
-            if name == "triton":
-                configs = configs_of(moved, len(structure), batch.n_edges)
-    assert batch is not None
+            calls[way.name], results[way.name] = made
     times = in_turn(calls, device.timer, rounds, failed=failed)
     medians = {name: median(t) for name, t in times.items()}
-    errors = differences(*results.values()) if len(results) == len(BACKENDS) else None
+    exact, *others = results or [None]
+    errors = {name: differences(results[exact], results[name]) for name in others}
     return {
         "atoms": len(structure),
-        "edges": batch.n_edges,
-        "served": served,
-        "configs": configs,
+        **facts,
         "layout": layout,
         "conversions": report.results["lay-out"]["left"],
+        "compared_with": exact,
         "errors": errors,
-        "ok": errors is None or all(errors[k] <= TOLERANCES[k] for k in TOLERANCES),
+        "ok": all(e[k] <= TOLERANCES[k] for e in errors.values() for k in TOLERANCES),
         "failed": failed,
         "seconds": times,
         "microseconds_per_atom": {n: 1e6 * t / len(structure) for n, t in medians.items()},
-        "reference_over_triton": (
-            medians["reference"] / medians["triton"] if len(medians) == len(BACKENDS) else None
-        ),
+        "over_triton": {
+            n: t / medians[TRITON] for n, t in medians.items() if TRITON in medians and n != TRITON
+        },
     }
+
+
+def _ready(
+    way: Way, structure: Any, device: Device, facts: dict[str, Any]
+) -> tuple[Callable[[], object], dict[str, Tensor]]:
+    """The call of a way, and its results; notes what is known of it then."""
+    found, served = bound(way)
+    moved = found.to(device=device.place)
+    batch = moved.collate([structure])
+    facts["edges"] = batch.n_edges
+    call = partial(moved.evaluate, batch, stress=True)
+    made = numbers_of(call)
+    if way.name == TRITON:
+        facts["served"] = served
+        facts["configs"] = configs_of(moved, len(structure), batch.n_edges)
+    if way.captured:
+        call = captured(call, device.place)
+        made = numbers_of(call)
+    return call, made
 
 
 def configs_of(potential: Any, atoms: int, edges: int) -> dict[str, str]:
@@ -108,21 +132,3 @@ def differences(exact: dict[str, Tensor], made: dict[str, Tensor]) -> dict[str, 
         largest = max(float(wanted.abs().max()), 1e-12)
         found[name] = float((made[name] - wanted).abs().max()) / largest
     return found
-
-
-def bound(graph: Any, backend: str) -> tuple[Any, int]:
-    """A potential whose kernels are those of one backend where it is meant to serve, and how many are.
-
-    Other nodes are the reference's, so that only one thing differs.
-    """
-    from irprune.evaluation.potential import Potential
-    from irprune.kernelplan import kernel_nodes
-    from irprune.specs.path import PathSpec
-    from irprune.specs.poly import PolySpec
-
-    gm, served = copy.deepcopy(graph.gm), 0
-    for _, module in kernel_nodes(gm):
-        mine = isinstance(module.spec, PathSpec | PolySpec)
-        module.backend = backend if mine else "reference"
-        served += mine
-    return Potential(gm, graph.atomistic, graph.atomistic.any_head()), served

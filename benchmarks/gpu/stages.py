@@ -158,15 +158,21 @@ def time_models(
     given = (
         (
             {"model": model, "wanted_atoms": atoms},
-            partial(measure, model, atoms, device, layout=arguments.layout),
+            partial(measure, model, atoms, device, layout=arguments.layout, original=original),
         )
         for atoms in SIZES
-        for model in arguments.models
+        for model, original in originals_of(arguments)
     )
     found = measured(stamped("gpu_models", device), arguments.o / "models.json", given, time_left)
     for model in never_compared(found):
-        sys.stderr.write(f"{model}: nothing was compared, at no size did both backends run\n")
+        sys.stderr.write(f"{model}: nothing was compared, at no size did it run in two ways\n")
     return found
+
+
+def originals_of(arguments: argparse.Namespace) -> list[tuple[str, str | None]]:
+    """Each model with the file of it as it was loaded, where those are given."""
+    originals = arguments.originals or [None] * len(arguments.models)
+    return list(zip(arguments.models, originals, strict=True))
 
 
 def _head(item: Item, keep: float, shape: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from benchmarks.optimize.variants import (
 )
 from benchmarks.plan import parse_list
 from benchmarks.problems import MODELS, ROOT, SIZES, Model
+from irprune.devices import processors
 
 NAME = "optimized_vs_stock"
 TIMED = (
@@ -123,7 +124,7 @@ def measure(options: argparse.Namespace) -> None:
     """Times, then weighs."""
     folder = options.output / "models"
     for model in (MODELS[m] for m in options.models):
-        fresh("benchmarks.optimize.variants", [model.name, "-o", str(folder)], machine.cores())
+        fresh("benchmarks.optimize.variants", [model.name, "-o", str(folder)], processors())
         files = {v.name: file_of(model, v, folder) for v in of_family(model.family)}
         cutoff = read_json(folder / f"{model.name}.json")["cutoff"]
         for threads in options.threads:

@@ -144,10 +144,11 @@ class Job:
         from irprune.debugging.changes import ChangeLog
         from irprune.files import check_writable
         from irprune.recipe import recipe_of
+        from irprune.targets import check_name, resolve
 
         given = self.options
         session.only_cpu("passes run")
-        self.pipeline.check({"irreps"})
+        facts = self.pipeline.check({"irreps"})
         existing_file(given.data, "the data file")
         output = check_writable(Path(given.output)) if given.output else None
         if given.html:
@@ -155,6 +156,8 @@ class Job:
         changes = ChangeLog()
         observers = [*given.observers(), *([changes] if given.html else [])]
         before_graph = session.load(self.model)
+        if output is not None and "lowered" not in facts:
+            check_name(output, resolve(before_graph, given.target))
         frames = None
         if given.data:
             frames = session.frames(given.data, before_graph.atomistic)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 @click.option(
     "--rounds", type=click.IntRange(1), default=9, show_default=True, help="Times of each."
 )
+@click.option(
+    "--jobs", type=click.IntRange(1), help="Compile so many at once. Default: one per processor."
+)
 @click.option("--fresh", is_flag=True, help="Leave aside what is known, and find it again.")
 @click.option(
     "--table", metavar="FILE", help="Add what was found to a table that can be handed on."
@@ -40,6 +43,7 @@ def command(
     degree: float | None,
     best: int,
     rounds: int,
+    jobs: int | None,
     fresh: bool,
     table: str | None,
     winners: bool,
@@ -50,6 +54,7 @@ def command(
     few are timed.
     """
     from irprune.cli.kernel_specs import named_specs
+    from irprune.devices import processors
     from irprune.errors import UsageError
     from irprune.files import check_writable
     from irprune.tuning import TuneRequest, tuner_named
@@ -69,8 +74,9 @@ def command(
     with session.progress("tune") as progress:
         for i, named in enumerate(specs):
             request = TuneRequest(
-                named.spec, named.dtype, arch, named.degree, device, best, rounds, fresh
-            )
+                named.spec, named.dtype, arch, named.degree, device, best, rounds, fresh,
+                jobs or processors(),
+            )  # fmt: skip
             reason = tuner.declines(request)
             if reason is not None:
                 declined[named.name] = reason

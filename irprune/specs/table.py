@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from irprune.errors import UsageError
+from irprune.shapes import values_matter
 from irprune.specs.keyed import Keyed
 from irprune.waiting import would_wait
 
@@ -19,18 +17,6 @@ Piece = tuple[float, float, int]
 """(start, stop, intervals): intervals of one width, Å."""
 BELOW, BEYOND = 1e-6, 1e-5
 """How far outside of the range, relative to its ends, a distance may lie by rounding."""
-
-_strict: ContextVar[bool] = ContextVar("strict", default=True)
-
-
-@contextmanager
-def any_distance() -> Iterator[None]:
-    """Within, distances outside of tables are no error: for checks of shapes on random numbers."""
-    token = _strict.set(False)
-    try:
-        yield
-    finally:
-        _strict.reset(token)
 
 
 @dataclass(frozen=True)
@@ -69,7 +55,7 @@ class TableSpec(Keyed):
         Raises:
             UsageError: a distance that the table does not hold. On a GPU that is not looked for.
         """
-        if not r.numel() or not _strict.get() or would_wait(r):
+        if not r.numel() or not values_matter() or would_wait(r):
             return
         low, high = float(r.detach().min()), float(r.detach().max())
         if not low >= self.start * (1 - BELOW) or not high <= self.stop * (1 + BEYOND):
@@ -110,7 +96,7 @@ class TableSpec(Keyed):
         out = rows[:, self.degree]
         for k in reversed(range(self.degree)):
             out = out * t.unsqueeze(1) + rows[:, k]
-        if would_wait(r) and _strict.get():
+        if would_wait(r) and values_matter():
             low, high = self.start * (1 - BELOW), self.stop * (1 + BEYOND)
             inside = ((r >= low) & (r <= high)).to(out.dtype)
             out = out * (inside / inside).unsqueeze(1)

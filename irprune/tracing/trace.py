@@ -14,7 +14,7 @@ from irprune.functional import tensors_in
 from irprune.graph import EquivariantGraph
 from irprune.infer import example_inputs, infer_sites, observe_shapes, parse_input
 from irprune.ops.canonical import canonical
-from irprune.specs.table import any_distance
+from irprune.shapes import only_shapes
 from irprune.tracing.capture import Replacement, capture
 from irprune.tracing.flatten import with_flat_inputs
 from irprune.tracing.scales import sliceable_scales
@@ -76,7 +76,7 @@ def _compare(module: nn.Module, gm: fx.GraphModule, types: Mapping[str, Any]) ->
     """
     dtype = next((p.dtype for p in gm.parameters() if p.is_floating_point()), torch.float64)
     try:
-        with torch.no_grad(), any_distance():
+        with torch.no_grad(), only_shapes():
             want = tensors_in(module(*example_inputs(types, dtype=dtype).values()))
     except Exception as error:  # the user's code runs here
         raise UsageError(

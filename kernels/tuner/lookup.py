@@ -47,14 +47,15 @@ def on_device(key: str, dtype: torch.dtype, device: torch.device, degree: int | 
     spec = recall(key)
     if degree is None:
         degree = degree_of(spec, DEFAULT_EDGES_PER_ATOM)
-    architecture = _architecture(device)
+    architecture = known_architecture(device)
     if architecture is None:
         return str(default(spec))
     return str(lookup(spec, dtype, architecture, degree, _name(device)))
 
 
 @functools.cache
-def _architecture(device: torch.device) -> Architecture | None:
+def known_architecture(device: torch.device) -> Architecture | None:
+    """The architecture of a GPU of this machine; None, which is said, where it is not in the table."""
     try:
         return architecture_of(device)
     except UsageError as error:

@@ -17,6 +17,7 @@ from irprune.kernels.triton.config import Config, configs
 from irprune.kernels.triton.source import Source, sources
 from irprune.kernels.tuner.architecture import Architecture
 from irprune.kernels.tuner.facts import KernelFacts, read_facts
+from irprune.kernels.tuner.pool import in_processes
 from irprune.passmanager import Progress, no_progress
 from irprune.specs.path import PathSpec
 from irprune.specs.poly import PolySpec
@@ -61,11 +62,14 @@ class Candidate:
 
 
 def compile_source(source: Source, architecture: Architecture) -> Any:
-    """What triton makes of a kernel for an architecture that need not be here."""
+    """What triton makes of a kernel for an architecture that need not be here, as a launch would ask
+    for it: what lies in triton's cache is found there.
+    """
     import triton
     from triton.compiler import ASTSource
 
-    ast = ASTSource(source.fn, source.signature, source.constexprs, source.attrs)
+    attrs = architecture.attributes(source.attrs)
+    ast = ASTSource(source.fn, source.signature, source.constexprs, attrs)
     return triton.compile(ast, target=architecture.target(), options=source.options)
 
 
@@ -111,6 +115,7 @@ def survey(
     *,
     known: Sequence[Candidate] = (),
     compiler: Compile = compile_source,
+    jobs: int = 1,
     progress: Progress = no_progress,
     keep: Callable[[Sequence[Candidate]], None] = lambda _: None,
 ) -> tuple[Candidate, ...]:
@@ -123,22 +128,29 @@ def survey(
         degree: edges of a node.
         known: candidates of a run that was cut off; they are not compiled again.
         compiler: compiles one kernel.
+        jobs: configurations that are compiled at once, each in a process of its own.
         progress: told of every configuration.
         keep: called with what there is after every configuration.
 
     Raises:
         TuneError: every configuration is rejected; gives the first reason.
+        CompilerDied: a process ended.
     """
-    before = {c.config: c for c in known}
     wanted = configs(spec)
-    found: list[Candidate] = []
-    for i, config in enumerate(wanted):
-        progress(f"compile for {architecture.name}", i, len(wanted))
-        if config in before:
-            found.append(before[config])
-            continue
-        found.append(inspect(spec, config, dtype, architecture, degree, compiler))
-        keep(found)
+    before = {c.config: c for c in known if c.config in wanted}
+    label = f"compile for {architecture.name}"
+
+    def so_far() -> list[Candidate]:
+        return [before[c] for c in wanted if c in before]
+
+    new = [c for c in wanted if c not in before]
+    given = {str(c): (spec, c, dtype, architecture, degree, compiler) for c in new}
+    progress(label, len(before), len(wanted))
+    for _, candidate in in_processes(inspect, given, jobs):
+        before[candidate.config] = candidate
+        keep(so_far())
+        progress(label, len(before), len(wanted))
+    found = so_far()
     if not any(c.rejected is None for c in found):
         raise TuneError(
             f"no configuration of {spec.key} can be used on {architecture.name}; the first,"

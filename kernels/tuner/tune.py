@@ -65,14 +65,14 @@ class TritonTuner:
         known = None if request.fresh else _known(key, request.spec, device)
         entry = known if known is not None and known.complete else None
         if entry is None:
-            entry = self._first(request.spec, dtype, architecture, key, known, progress)
+            entry = self._first(request, dtype, architecture, key, known, progress)
         if device.type == "cuda" and not (entry.timed and entry.device == device_name(device)):
             entry = self._second(request, dtype, device, entry, progress)
         return {**entry.to_json(), "cached": entry is known}
 
     def _first(
         self,
-        spec: PathSpec | PolySpec,
+        request: TuneRequest,
         dtype: torch.dtype,
         architecture: Architecture,
         key: Key,
@@ -83,9 +83,9 @@ class TritonTuner:
             cache.save(Entry(key, tuple(found), complete=False))
 
         found = survey(
-            spec, dtype, architecture, key.degree,
+            request.spec, dtype, architecture, key.degree,
             known=() if known is None else known.candidates,
-            compiler=self.compiler, progress=progress, keep=keep,
+            compiler=self.compiler, jobs=request.jobs, progress=progress, keep=keep,
         )  # fmt: skip
         entry = Entry(key, found, complete=True)
         cache.save(entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 
-from benchmarks.gpu import models, run, stages
+import irprune
+from benchmarks.gpu import models, run, stages, ways
+from benchmarks.gpu.captured import captured
 from benchmarks.gpu.sizes import near
 from tests.benchmarks.fakegpu import fake_gpu
 
@@ -51,27 +54,99 @@ def file(tmp_path_factory):
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def original(file, tmp_path_factory):
+    from irprune.graphfile import save
+    from tests.passes.toy import graph
+
+    path = tmp_path_factory.mktemp("toy") / "original.irp"
+    save(graph(), path)
+    return str(path)
+
+
 @pytest.fixture
 def toy(file, monkeypatch):
-    """A graph file, and the reference in the place of Triton."""
+    """A graph file, and the reference in the place of all other kernels."""
     real = models.bound
-    monkeypatch.setattr(models, "bound", lambda g, name: real(g, "reference"))
+    monkeypatch.setattr(models, "bound", lambda way: real(replace(way, backend="reference")))
     return file
 
 
-def test_a_whole_model(file, device, monkeypatch):
+def test_a_whole_model(file, original, device, monkeypatch):
     real = models.bound
     # Triton's place is taken by cuEquivariance, which needs neither a GPU nor a compiler
-    there = {"reference": "reference", "triton": "cuequivariance"}
-    monkeypatch.setattr(models, "bound", lambda g, name: real(g, there[name]))
-    row = models.measure(file, 8, device, rounds=2)
+    there = {"triton": "cuequivariance"}
+    monkeypatch.setattr(
+        models, "bound", lambda w: real(replace(w, backend=there.get(w.backend, w.backend)))
+    )
+    row = models.measure(file, 8, device, rounds=2, original=original)
     assert row["ok"]
-    assert set(row["errors"]) == {"energy", "forces", "stress"}
+    assert row["compared_with"] == "original"
+    assert list(row["errors"]) == ["reference", "cuequivariance", "triton"]
+    assert all(set(e) == {"energy", "forces", "stress"} for e in row["errors"].values())
+    assert 0 < row["errors"]["triton"]["forces"] < 1e-10, "the toy is in float64"
     assert row["served"] == 1
     assert list(row["configs"].values()) == ["block=16,warps=1,stages=1,variant=csr"]
     assert (row["layout"], row["conversions"]) == ("ir_mul", 1)  # the rows of its only kernel
-    assert row["reference_over_triton"] == 1.0
+    assert row["over_triton"] == dict.fromkeys(["original", "reference", "cuequivariance"], 1.0)
     assert 6 <= row["atoms"] <= 10
+
+
+def test_ways_of_a_gpu(file, monkeypatch):
+    """What is captured is what the Triton kernels run; pairs are not counted there."""
+    graph = irprune.load(file)
+    shared = irprune.run("share-pairs", graph)
+    prepared = irprune.run(ways.PREPARED.format(layout="ir_mul"), shared)
+    assert "complete=True" in str(prepared)
+    assert "complete" not in str(shared)
+    assert ways.serves("cuequivariance", prepared, torch.device("cpu"))
+    assert not ways.serves("cuequivariance", irprune.load(file), torch.device("meta"))
+    assert not ways.serves("openequivariance", prepared, torch.device("cpu"))
+    monkeypatch.setattr(ways, "serves", lambda *a: True)
+    found = ways.ways(shared, prepared, None, torch.device("cuda"))
+    by_name = {w.name: w for w in found}
+    assert list(by_name) == ["reference", "cuequivariance", "triton", "triton captured"]
+    assert by_name["reference"].graph is shared
+    assert by_name["triton captured"].graph is by_name["triton"].graph is prepared
+    assert [w.captured for w in found] == [False, False, False, True]
+
+
+def test_a_call_is_recorded_after_it_was_warm(monkeypatch):
+    """With a stand-in for CUDA graphs: a replay does not call again."""
+    from contextlib import contextmanager
+
+    calls, log = [], []
+
+    class Stream:
+        def __init__(self, place=None):
+            pass
+
+        def wait_stream(self, other):
+            log.append("wait")
+
+    class Graph:
+        def replay(self):
+            log.append("replay")
+
+    @contextmanager
+    def around(label):
+        log.append(f"{label} begins")
+        yield
+        log.append(f"{label} ends")
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "stream", lambda s: around("side"))
+    monkeypatch.setattr(torch.cuda, "graph", lambda g: around("graph"))
+    call = lambda: calls.append(list(log)) or len(calls)  # noqa: E731
+    replay = captured(call, torch.device("cuda"))
+    assert (replay(), replay()) == (4, 4)
+    assert len(calls) == 4
+    assert log == [
+        "wait", "side begins", "side ends", "wait", "graph begins", "graph ends", "replay", "replay"
+    ]  # fmt: skip
+    assert calls[-1][-1] == "graph begins"
 
 
 def test_the_reference_without_memory_leaves_triton_its_times(toy, device, monkeypatch):
@@ -87,8 +162,9 @@ def test_the_reference_without_memory_leaves_triton_its_times(toy, device, monke
     monkeypatch.setattr(models, "numbers_of", numbers_of)
     row = models.measure(toy, 8, device, rounds=2)
     assert row["failed"] == {"reference": "OutOfMemoryError: CUDA out of memory"}
-    assert row["seconds"] == {"triton": [0.5, 0.5]}
-    assert (row["errors"], row["ok"], row["reference_over_triton"]) == (None, True, None)
+    assert row["seconds"] == {"cuequivariance": [0.5, 0.5], "triton": [0.5, 0.5]}
+    assert (row["compared_with"], list(row["errors"])) == ("cuequivariance", ["triton"])
+    assert (row["ok"], row["over_triton"]) == (True, {"cuequivariance": 1.0})
 
 
 @pytest.mark.parametrize("name", ["energy", "stress"])
@@ -99,23 +175,27 @@ def test_each_quantity_is_compared(toy, device, monkeypatch, name):
     def numbers_of(call):
         calls.append(call)
         made = real(call)
-        return made if len(calls) == 1 else {**made, name: made[name] * 1.01}
+        return made if len(calls) < 3 else {**made, name: made[name] * 1.01}
 
     monkeypatch.setattr(models, "numbers_of", numbers_of)
     row = models.measure(toy, 8, device, rounds=1)
     assert not row["ok"]
-    assert [k for k, e in row["errors"].items() if e > models.TOLERANCES[k]] == [name]
+    wrong = {
+        w: [k for k, e in found.items() if e > models.TOLERANCES[k]]
+        for w, found in row["errors"].items()
+    }
+    assert wrong == {"cuequivariance": [], "triton": [name]}
 
 
 def test_a_model_that_was_never_compared_is_an_error(device, tmp_path, monkeypatch, capsys):
     (tmp_path / "fast.irp").touch()
-    row = {"model": str(tmp_path / "fast.irp"), "ok": True, "errors": None, "failed": {}}
+    row = {"model": str(tmp_path / "fast.irp"), "ok": True, "errors": {}, "failed": {}}
     monkeypatch.setattr(models, "measure", lambda *a, **k: dict(row))
     args = ["-o", str(tmp_path), "--stages", "models", "--models", row["model"]]
     assert run.main(args, lambda: device) == 1
     said = capsys.readouterr().err
-    assert "fast.irp: nothing was compared, at no size did both backends run" in said
-    row["errors"] = {"forces": 0.0}
+    assert "fast.irp: nothing was compared, at no size did it run in two ways" in said
+    row["errors"] = {"triton": {"forces": 0.0}}
     assert run.main(args, lambda: device) == 0
     found = json.loads((tmp_path / "models.json").read_text())
     assert [r["wanted_atoms"] for r in found["results"]] == list(models.SIZES)
@@ -133,6 +213,13 @@ def test_what_the_models_stage_needs_is_asked_for_first(device, tmp_path, capsys
     assert run.main(missing, no_device) == 2
     assert capsys.readouterr().err == (
         "--models names what is no file: missing.irp; irprune optimize writes them\n"
+    )
+    (tmp_path / "fast.irp").touch()
+    there = str(tmp_path / "fast.irp")
+    two = ["-o", str(tmp_path), "--models", there, "--originals", there, there]
+    assert run.main(two, no_device) == 2
+    assert capsys.readouterr().err == (
+        "--originals names 2 files for 1 --models: expected one for each, in their order\n"
     )
     assert run.main(["-o", str(tmp_path), "--stages", "models"], no_device) == 2
     said = "no --models were given: no whole model is timed\n"

@@ -190,7 +190,7 @@ def test_pairs_that_are_no_pairs_are_found(original, frames, monkeypatch):
 
     made = irprune.run("fuse-conv,share-pairs", original)
 
-    def wrong(sender, receiver, vectors):
+    def wrong(sender, receiver, vectors, complete):
         number = torch.arange(len(sender)) // 2
         return torch.arange(0, len(sender), 2), number
 
@@ -207,6 +207,29 @@ def test_weights_are_made_for_half_of_the_edges(original, frames):
     batch = found.collate(frames)
     found.evaluate(batch)
     assert 2 * seen[0] == batch.n_edges
+
+
+@pytest.mark.parametrize(
+    "pipeline", ["share-pairs{complete=true}", "share-pairs,share-pairs{complete=true}"]
+)
+def test_pairs_that_are_said_to_be_complete(original, frames, pipeline):
+    """The same model, and an edge without its reverse is an error instead of a pair of its own."""
+    shared = irprune.run("fuse-conv,share-pairs", original)
+    made = irprune.run(f"fuse-conv,{pipeline}", original)
+    assert str(made).count("complete=True") == 1
+    assert str(made).replace(", complete=True", "") == str(shared)
+    assert str(irprune.run("share-pairs", made)) == str(shared)
+    assert claim_rung(made, frames).value < 1e-12
+    batch = api.potential(made).collate(frames)
+    want, got = (api.potential(g).evaluate(batch) for g in (shared, made))
+    assert torch.equal(want.forces, got.forces)
+    ragged = {"edge_index": batch.edge_index[:, 1:], "shifts": batch.shifts[1:]}
+    half = dataclasses.replace(batch, rounding=batch.rounding[1:], **ragged)
+    api.potential(shared).evaluate(half)
+    with pytest.raises(
+        UsageError, match=r"edges were given, expected every edge once, with its reverse"
+    ):
+        api.potential(made).evaluate(half)
 
 
 def test_the_compiled_kernels_run(original, frames):

@@ -315,7 +315,7 @@ def test_on_the_cpu_and_where_it_is_pinned_nothing_is_asked(monkeypatch):
 def as_on_a_gpu(monkeypatch):
     """Tensors of this processor are served as those of an H100 are."""
     monkeypatch.setattr(lookup, "on_gpu", lambda x: True)
-    monkeypatch.setattr(lookup, "_architecture", lambda device: H100)
+    monkeypatch.setattr(lookup, "known_architecture", lambda device: H100)
     monkeypatch.setattr(lookup, "_name", lambda device: "some GPU")
     monkeypatch.setattr(triton_config, "_PINNED", {})
 
@@ -362,11 +362,11 @@ def test_a_gpu_that_is_not_known_gets_the_default(monkeypatch, capsys):
     monkeypatch.setattr(lookup, "on_gpu", lambda x: True)
     monkeypatch.setattr(triton_config, "_PINNED", {})
     monkeypatch.setattr(lookup, "architecture_of", lambda d: architecture_named("sm_121"))
-    lookup._architecture.cache_clear()
+    lookup.known_architecture.cache_clear()
     try:
         assert lookup.chosen(spec, torch.zeros(3, 20), 9) == default(spec)
     finally:
-        lookup._architecture.cache_clear()
+        lookup.known_architecture.cache_clear()
     assert capsys.readouterr().err.startswith(
         "irprune: nothing can be tuned for cpu, the default configurations are used: no GPU"
         " architecture is called 'sm_121'"
