@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -47,49 +47,66 @@ def fill(
 
 
 def wanted(arguments: argparse.Namespace, architecture: Architecture) -> dict[str, Given]:
-    """What the stages of a run will launch, in their order, by name."""
+    """What the stages of a run launch, what matters most first, by name.
+
+    What is near the widths that are raced comes last: to compile that several loads are in flight takes
+    triton many times as long, minutes for some.
+    """
+    first, *rest = arguments.dtypes
     found: dict[str, Given] = {}
-    stages: dict[str, Callable[[], Iterator[tuple[str, Given]]]] = {
-        "correctness": lambda: _checked(arguments, architecture),
-        "kernels": lambda: _timed(arguments, architecture),
-        "models": lambda: _served(arguments, architecture),
+    parts: dict[str, list[Callable[[], Iterator[Given]]]] = {
+        "correctness": [lambda: _checked(arguments, architecture, [first])],
+        "kernels": [lambda: _raced(arguments, architecture)],
+        "models": [lambda: _served(arguments, architecture)],
     }
-    for name, given in stages.items():
-        if name in arguments.stages:
-            for label, one in given():
-                found.setdefault(label, one)
+    parts["correctness"].append(lambda: _checked(arguments, architecture, rest))
+    parts["kernels"].append(lambda: _near(arguments, architecture))
+    for turn in (0, 1):
+        for stage, given in parts.items():
+            for part in given[turn : turn + 1]:
+                if stage in arguments.stages:
+                    found.update({name_of(*g[:3]): g for g in part()})
     return found
 
 
+def name_of(spec: PathSpec | PolySpec, config: Config, dtype: torch.dtype) -> str:
+    """What stands for the kernels of a configuration."""
+    return f"{spec.key} {config} {dtype}"
+
+
 def _checked(
-    arguments: argparse.Namespace, architecture: Architecture
-) -> Iterator[tuple[str, Given]]:
-    for dtype in arguments.dtypes:
+    arguments: argparse.Namespace, architecture: Architecture, dtypes: Sequence[str]
+) -> Iterator[Given]:
+    for dtype in dtypes:
         for item, keep, shape in in_order(arguments.layers, arguments.keep):
             spec = kernel_spec(item, keep, shape)
             for variant in variants(item):
                 config = Config(default(spec).block, 1, 1, variant)
-                yield _named(spec, config, getattr(torch, dtype), architecture)
+                yield spec, config, getattr(torch, dtype), architecture
 
 
-def _timed(
+def _widths(
     arguments: argparse.Namespace, architecture: Architecture
-) -> Iterator[tuple[str, Given]]:
-    """Every width that is raced, then what is near each: one of them will be the fastest."""
-    cases = [kernel_spec(*c) for c in in_order(arguments.layers, arguments.keep)]
-    raced = {s: widths(s, lookup(s, torch.float32, architecture, DEGREE)) for s in cases}
-    for spec, found in raced.items():
-        for config in found:
-            yield _named(spec, config, torch.float32, architecture)
-    for spec, found in raced.items():
-        for config in found:
-            for near in neighbours(spec, config):
-                yield _named(spec, near, torch.float32, architecture)
+) -> Iterator[tuple[PathSpec | PolySpec, Config]]:
+    for item, keep, shape in in_order(arguments.layers, arguments.keep):
+        spec = kernel_spec(item, keep, shape)
+        for config in widths(spec, lookup(spec, torch.float32, architecture, DEGREE)):
+            yield spec, config
 
 
-def _served(
-    arguments: argparse.Namespace, architecture: Architecture
-) -> Iterator[tuple[str, Given]]:
+def _raced(arguments: argparse.Namespace, architecture: Architecture) -> Iterator[Given]:
+    for spec, config in _widths(arguments, architecture):
+        yield spec, config, torch.float32, architecture
+
+
+def _near(arguments: argparse.Namespace, architecture: Architecture) -> Iterator[Given]:
+    """What is near each width: one of them will be the fastest."""
+    for spec, config in _widths(arguments, architecture):
+        for near in neighbours(spec, config):
+            yield spec, near, torch.float32, architecture
+
+
+def _served(arguments: argparse.Namespace, architecture: Architecture) -> Iterator[Given]:
     """What a user gets for the kernels of a model."""
     from irprune import api
     from irprune.kernelplan import kernel_nodes
@@ -98,27 +115,27 @@ def _served(
         for _, module in kernel_nodes(api.load(model).gm):
             if isinstance(module.spec, PathSpec | PolySpec):
                 config = lookup(module.spec, torch.float32, architecture, DEGREE)
-                yield _named(module.spec, config, torch.float32, architecture)
-
-
-def _named(
-    spec: PathSpec | PolySpec, config: Config, dtype: torch.dtype, architecture: Architecture
-) -> tuple[str, Given]:
-    return f"{spec.key} {config} {dtype}", (spec, config, dtype, architecture)
+                yield module.spec, config, torch.float32, architecture
 
 
 def compile_ahead(
     arguments: argparse.Namespace, architecture: Architecture, time_left: Callable[[], bool]
-) -> None:
-    """Compiles until all is done or the time is over; the rest is compiled where it is launched."""
+) -> frozenset[str]:
+    """Compiles until all is done or the time is over; gives the names of what is done.
+
+    What is not is compiled where it is launched, or left out of a race.
+    """
     given = wanted(arguments, architecture)
-    start, done, kernels = time.perf_counter(), 0, 0
+    start, kernels = time.perf_counter(), 0
+    done: set[str] = set()
     if time_left():
-        for _, made in in_processes(fill, given, arguments.jobs or processors()):
-            done, kernels = done + 1, kernels + made
+        for name, made in in_processes(fill, given, arguments.jobs or processors()):
+            done.add(name)
+            kernels += made
             if not time_left():
                 break
     sys.stderr.write(
-        f"{kernels} kernels of {done} configurations compiled ahead, {len(given) - done} not reached"
-        f" ({time.perf_counter() - start:.1f} s)\n"
+        f"{kernels} kernels of {len(done)} configurations compiled ahead, {len(given) - len(done)} not"
+        f" reached ({time.perf_counter() - start:.1f} s)\n"
     )
+    return frozenset(done)

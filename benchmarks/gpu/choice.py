@@ -69,8 +69,12 @@ def choose(
     device: Device,
     failed: dict[str, str],
     rounds: int = ROUNDS,
+    compiled: Callable[[Config], bool] = lambda _: True,
+    left: list[str] | None = None,
 ) -> Config | None:
     """Times the short list and pins the fastest; None where no configuration runs.
+
+    What is near the fastest width takes part if it is compiled: some of it takes triton minutes.
 
     Args:
         spec: of the kernels.
@@ -80,6 +84,8 @@ def choose(
         device: that runs and times them.
         failed: gets the errors of configurations that do not run.
         rounds: times of each.
+        compiled: whether a configuration is.
+        left: gets those that took no part.
     """
 
     def race(found: Sequence[Config]) -> Config | None:
@@ -100,6 +106,9 @@ def choose(
     first = race(widths(spec, usual))
     if first is None:
         return None
-    best = race([first, *neighbours(spec, first)]) or first
+    near = neighbours(spec, first)
+    if left is not None:
+        left += [str(c) for c in near if not compiled(c)]
+    best = race([first, *filter(compiled, near)]) or first
     pin(spec, dtype, best)
     return best

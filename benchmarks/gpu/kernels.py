@@ -26,6 +26,7 @@ from benchmarks.gpu.shapes import Item, Layer, kernel_spec
 from benchmarks.gpu.stock import Kernel, cueq_kernel, e3nn_kernel
 from irprune.backends import kernel_for
 from irprune.irreps import Layout
+from irprune.kernels.triton.config import Config
 from irprune.kernels.tuner.stage2 import Problem, problem, with_gradients
 from irprune.profile.kernels import serving
 from irprune.specs.path import PathSpec
@@ -35,6 +36,8 @@ MODES = ("forward", "backward", "double backward")
 DEGREE = 40
 IN_PLACE = " ir_mul"
 """Stands after a backend whose rows come in ``ir_mul``, as the pass ``lay-out`` leaves them."""
+Compiled = Callable[..., bool]
+"""(spec, configuration, dtype) → whether its kernels are compiled."""
 LAYOUTS = ("triton", "cuequivariance")
 """Backends whose kernels work in ``ir_mul``: timed in both layouts."""
 
@@ -89,6 +92,7 @@ def measure(
     count: int = 200_000,
     rounds: int = 9,
     small: int = 4_000,
+    compiled: Compiled | None = None,
 ) -> dict[str, Any]:
     """One convolution or contraction by every backend.
 
@@ -101,6 +105,7 @@ def measure(
         count: edges of the problem that is timed; a contraction has the atoms of so many edges.
         rounds: times of each.
         small: edges of the problem that is compared with float64.
+        compiled: says what is compiled already; None where that is not known, and all may take part.
     """
     spec = kernel_spec(item, keep, shape)
     each = 1 if isinstance(item, Layer) else DEGREE
@@ -110,10 +115,14 @@ def measure(
     failed: dict[str, str] = {}
     found, left = kernels_of(item, keep, shape, specs, given.operands[0], failed)
     served = chosen = None
+    ready = partial(compiled or _all, spec, dtype=dtype)
+    not_raced: list[str] = []
     if OURS + IN_PLACE in found:
         served = untuned(given)
         ours = partial(with_gradients, found[OURS + IN_PLACE][0], given)
-        chosen = choose(spec, dtype, served, ours, device, failed, min(rounds, ROUNDS))
+        chosen = choose(
+            spec, dtype, served, ours, device, failed, min(rounds, ROUNDS), ready, not_raced
+        )
         if chosen is None:
             found = {n: k for n, k in found.items() if not n.startswith(OURS)}
     errors = {}
@@ -131,6 +140,7 @@ def measure(
         "nodes": given.operands[0].shape[0],
         "config": None if chosen is None else str(chosen),
         "untuned_config": None if served is None else str(served),
+        "not_raced": not_raced,
         "errors": errors,
         "tolerance": tolerance,
         "wrong": sorted(errors.keys() - right.keys()),
@@ -138,6 +148,10 @@ def measure(
         "left": left,
         **figures(given, times, device.bandwidth),
     }
+
+
+def _all(spec: Spec, config: Config, dtype: torch.dtype) -> bool:
+    return True
 
 
 def error_of(spec: Spec, kernel: Kernel, given: Problem) -> float:

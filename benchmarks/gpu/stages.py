@@ -142,7 +142,10 @@ def time_kernels(
     from benchmarks.gpu.kernels import measure
 
     given = (
-        (_head(*c), partial(measure, *c, device, count=arguments.timed_edges))
+        (
+            _head(*c),
+            partial(measure, *c, device, count=arguments.timed_edges, compiled=arguments.compiled),
+        )
         for c in in_order(arguments.layers, arguments.keep)
     )
     found = stamped("gpu_kernels", device)

@@ -35,24 +35,28 @@ def asked(**changes):
     return Namespace(**{**given, **changes})
 
 
-def test_what_a_run_launches_comes_in_its_order(capsys):
-    """float32 first, every variant; then the widths that are raced, then what is near them."""
-    found = list(ahead.wanted(asked(), SM_90).values())
-    spec, config, dtype, architecture = found[0]
-    assert (config.variant, dtype, architecture) == ("csr", torch.float32, SM_90)
-    dtypes = [d for *_, d, _ in found]
-    checked = 2 * (2 + 1) * 3  # dtypes × (csr, atomic; rows) × (full, half, half odd)
-    assert dtypes[: checked // 2] == [torch.float32] * (checked // 2)
-    assert dtypes[checked // 2 : checked] == [torch.bfloat16] * (checked // 2)
-    assert set(dtypes[checked:]) == {torch.float32}
-    assert {c.block for _, c, *_ in found[checked:]} == {32, 64, 128}
-    assert len(set(found)) == len(found)
-    raced = [c for s, c, d, _ in found if s == spec and d is torch.float32]
-    stages_of = {c.stages for c in raced if c.variant == "csr"}
-    assert stages_of == {1, 2, 3}
-    assert all(c in configs(spec) for c in raced)
+def test_what_matters_most_comes_first(capsys):
+    """float32 in every variant, the widths that are raced, other dtypes, what is near the widths."""
+    found = ahead.wanted(asked(), SM_90)
+    assert all(name == ahead.name_of(*given[:3]) for name, given in found.items())
+    configured = [(c, d) for _, c, d, _ in found.values()]
+    kinds = [
+        "near" if c.stages > 1 else "width" if c.block > 32 else f"{c.variant} {d}"
+        for c, d in configured
+    ]
+    turns = [k for i, k in enumerate(kinds) if not i or kinds[i - 1] != k]
+    assert (
+        turns.index("csr torch.float32") < turns.index("width") < turns.index("csr torch.bfloat16")
+    )
+    assert turns.index("csr torch.bfloat16") < turns.index("near")
+    checked = [d for _, d in configured].count(torch.bfloat16)
+    assert checked == (2 + 1) * 3  # (csr, atomic; rows) × (full, half, half odd)
+    assert {c.block for c, _ in configured} == {32, 64, 128}
+    assert {c.stages for c, _ in configured if c.variant == "csr"} == {1, 2, 3}
+    assert all(c in configs(s) for s, c, *_ in found.values())
     only = ahead.wanted(asked(stages=["correctness"]), SM_90)
-    assert list(only) == list(ahead.wanted(asked(), SM_90))[:checked]
+    assert {g[2] for g in only.values()} == {torch.float32, torch.bfloat16}
+    assert list(only) == [n for n in found if n in only]
     capsys.readouterr()
 
 
@@ -87,7 +91,7 @@ def test_the_time_ends(monkeypatch, capsys):
     monkeypatch.setattr(ahead, "wanted", lambda *a: {str(i): (i,) for i in range(5)})
     monkeypatch.setattr(ahead, "fill", lambda i: 3)
     left = iter([True, True, False])
-    ahead.compile_ahead(asked(), SM_90, lambda: next(left))
+    assert ahead.compile_ahead(asked(), SM_90, lambda: next(left)) == {"0", "1"}
     said = capsys.readouterr().err
     assert said.startswith("6 kernels of 2 configurations compiled ahead, 3 not reached (")
 
@@ -95,10 +99,19 @@ def test_the_time_ends(monkeypatch, capsys):
 @pytest.mark.parametrize("known", [True, False])
 def test_a_run_compiles_first_where_the_architecture_is_known(known, tmp_path, monkeypatch):
     order = []
-    monkeypatch.setattr(command, "compile_ahead", lambda g, a, t: order.append((a.name, t())))
-    monkeypatch.setattr(
-        stages, "time_kernels", lambda *a: order.append("kernels") or {"results": []}
-    )
+    spec, config = scalars(), default(scalars())
+
+    def compile_ahead(given, architecture, time_left):
+        order.append((architecture.name, time_left()))
+        return frozenset([ahead.name_of(spec, config, torch.float32)])
+
+    def time_kernels(given, *rest):
+        dtypes = (torch.float32, torch.float64)
+        order.append(given.compiled and [given.compiled(spec, config, d) for d in dtypes])
+        return {"results": []}
+
+    monkeypatch.setattr(command, "compile_ahead", compile_ahead)
+    monkeypatch.setattr(stages, "time_kernels", time_kernels)
     device = replace(fake_gpu(), architecture=SM_90 if known else None)
     assert run.main(["-o", str(tmp_path), "--stages", "kernels"], lambda: device) == 0
-    assert order == [("sm_90", True)] * known + ["kernels"]
+    assert order == ([("sm_90", True), [True, False]] if known else [None])

@@ -78,6 +78,19 @@ def test_the_fastest_of_both_races_is_pinned():
     assert best == Config(128, 1, 2, "csr")
 
 
+def test_what_is_not_compiled_takes_no_part():
+    spec, left = spec_of(SMALL), []
+    device = Device(
+        "a fake GPU", CPU, lambda call: call() or 4.0 - config_for(spec, F32).stages, 1e9
+    )
+    with own_pins():
+        best = choose(
+            spec, F32, default(spec), lambda: None, device, {}, 1, lambda c: c.stages < 3, left
+        )
+    assert best.stages == 2
+    assert left == [str(Config(best.block, best.warps, 3, "csr"))]
+
+
 def test_configurations_that_do_not_run_are_left_out():
     failed = {}
     best = raced(lambda c: 1.0 / c.block if c.block < 128 and c.stages == 1 else None, failed)
