@@ -12,6 +12,7 @@ from irprune.evaluation.differences import detail_of, differences, dtype_name, n
 from irprune.evaluation.dynamics import nve
 from irprune.evaluation.invariance import inversion, permutation, rotation, translation
 from irprune.evaluation.potential import Potential
+from irprune.evaluation.response import response
 from irprune.verification.checks import Check, make_check, worse
 from irprune.verification.tolerances import tolerance
 
@@ -23,6 +24,7 @@ __all__ = [
     "inversion",
     "nve",
     "permutation",
+    "response",
     "rotation",
     "run_ladder",
     "stress",
@@ -63,6 +65,7 @@ def agreement(
 
 
 RUNGS: dict[str, Callable[[Potential, Sequence[Atoms]], Check]] = {
+    "response": response,
     "rotation": rotation,
     "inversion": inversion,
     "translation": translation,

@@ -56,7 +56,7 @@ def test_a_sound_model_passes_every_rung() -> None:
     )
     assert [c.name for c in checks] == ["agreement", *physical.RUNGS]
     assert all(c.ok for c in checks), [str(c) for c in checks if not c.ok]
-    assert calls[-1] == (8, 8)
+    assert calls[-1] == (9, 9)
     json.dumps([c.to_json() for c in checks])
 
 
@@ -67,6 +67,7 @@ def test_a_sound_model_passes_every_rung() -> None:
         ("permutation", "permutation"),
         ("forces", "forces"),
         ("forces", "stress"),
+        ("nan", "response"),
         ("nan", "rotation"),
         ("nan", "forces"),
         ("nan", "stress"),
@@ -81,6 +82,26 @@ def test_a_broken_law_is_found(law: str, rung: str) -> None:
     )
     assert not check.ok
     assert "FAILED" in str(check)
+
+
+def test_a_model_that_sees_no_positions_is_found() -> None:
+    """Every other rung passes: it is equivariant, and its forces are zero as they should be."""
+
+    class Dead(Toy):
+        def forward(self, vectors, species, edge_index, head):  # type: ignore[no-untyped-def]
+            return species.double() * -1.5 + vectors.sum() * 1e-12
+
+    apart = Atoms("O2", positions=[[0, 0, 0], [0, 0, 30]])
+    dead = Potential(Dead(), TOY)
+    passed = {c.name: c.ok for c in physical.run_ladder(dead, [*frames(), apart])}
+    assert [name for name, ok in passed.items() if not ok] == ["response"]
+    check = physical.response(dead, [*frames(), apart])
+    assert str(check).startswith(
+        "response: 1 (tolerance 0.5) FAILED; 3 of 3 structures without forces and stress, the largest"
+    )
+    assert physical.response(dead, [apart]).ok, "no atom has a neighbour"
+    alive = physical.response(Potential(Toy(), TOY), [bulk("Cu"), bulk("Si")])
+    assert (alive.value, alive.ok) == (0.0, True)
 
 
 def test_translation_notices_a_model_that_sees_where_the_cell_ends() -> None:
@@ -143,7 +164,7 @@ def test_rungs_that_cannot_run_say_so() -> None:
     assert "nve" not in names
     with pytest.raises(DataError, match="full cell"):
         physical.run_ladder(toy, [molecule("H2O")], steps=["stress"])
-    with pytest.raises(UsageError, match="unknown check warp; known are agreement, rotation"):
+    with pytest.raises(UsageError, match="unknown check warp; known are agreement, response, rotation"):
         physical.run_ladder(toy, frames(), steps=["warp"])
     with pytest.raises(UsageError, match="second model"):
         physical.run_ladder(toy, frames(), steps=["agreement"])
