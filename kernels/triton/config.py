@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,7 +17,7 @@ from irprune.irreps import Layout
 from irprune.specs.path import PathSpec
 from irprune.specs.poly import PolySpec
 
-REVISION = 2
+REVISION = 3
 """Changes whenever generated sources change: caches of measured times go by it."""
 
 BLOCKS = (16, 32, 64, 128)
@@ -83,6 +83,18 @@ def configs(spec: PathSpec | PolySpec) -> tuple[Config, ...]:
                 stages = STAGES if variant == "csr" else STAGES[:1]
                 found += [Config(block, warps, n, variant) for n in stages]
     return tuple(found)
+
+
+def shallow(spec: PathSpec | PolySpec) -> tuple[Config, ...]:
+    """Those of one stage, each of which stands for its ``deeper`` ones."""
+    return tuple(c for c in configs(spec) if c.stages == 1)
+
+
+def deeper(spec: PathSpec | PolySpec, config: Config) -> tuple[Config, ...]:
+    """The same layout with loads of more edges in flight."""
+    found = (replace(config, stages=n) for n in STAGES if n > config.stages)
+    legal = configs(spec)
+    return tuple(c for c in found if c in legal)
 
 
 def widest(spec: PathSpec | PolySpec) -> int:

@@ -9,7 +9,7 @@ features and the result of every path exchanged.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -120,9 +120,9 @@ def walk(
     mask = "" if group.mul % config.block == 0 else f", mask=u < {group.mul}"
     operands = (("source", "operand"), ("harmonics", "operand"), ("weights", "operand"))
     message = [
-        f"s = source + tl.load(other + edge) * {source} + u",
+        f"s = source + read * {source} + u",
         f"h = harmonics + edge * {harmonics}",
-        f"v = weights + tl.load(row + edge) * {weights} + u",
+        f"v = weights + line * {weights} + u",
         *_product(group, mask, SUMS[acc]),
     ]
     channels = "u = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)"
@@ -134,9 +134,9 @@ def walk(
             "node = tl.program_id(0).to(tl.int64)",
             channels,
             *zeros,
-            "for place in tl.range(tl.load(ends + node), tl.load(ends + node + 1), "
-            "num_stages=STAGES):",
-            *_indent(["edge = tl.load(order + place)", *message]),
+            "first = tl.load(ends + node)",
+            "last = tl.load(ends + node + 1)",
+            *(_one_ahead(message) if config.stages == 1 else _in_flight(message)),
             f"t = target + node * {target} + u",
             *(f"tl.store({s}{mask})" for s in stores),
         ]
@@ -147,6 +147,8 @@ def walk(
         "edge = tl.program_id(0).to(tl.int64)",
         channels,
         *zeros,
+        "read = tl.load(other + edge)",
+        "line = tl.load(row + edge)",
         *message,
         f"t = target + tl.load(own + edge) * {target} + u",
         *(f'tl.atomic_add({s}{mask}, sem="relaxed")' for s in stores),
@@ -154,6 +156,44 @@ def walk(
     lists = ("own", "other", "row")
     parameters = (*operands, ("target", "sum"), *((n, "index") for n in lists))
     return Text(name, parameters, tuple(body), blocks)
+
+
+def _one_ahead(message: Sequence[str]) -> Iterator[str]:
+    """Which edge comes next, and what it reads, is loaded while this one is computed: an edge waits for
+    memory once, not three times in turn.
+    """
+    yield "edge = tl.load(order + first, mask=first < last, other=0)"
+    yield "later = tl.load(order + first + 1, mask=first + 1 < last, other=0)"
+    yield "read = tl.load(other + edge, mask=first < last, other=0)"
+    yield "line = tl.load(row + edge, mask=first < last, other=0)"
+    yield "for place in tl.range(first, last):"
+    yield from _indent(
+        [
+            "latest = tl.load(order + place + 2, mask=place + 2 < last, other=0)",
+            "next_read = tl.load(other + later, mask=place + 1 < last, other=0)",
+            "next_line = tl.load(row + later, mask=place + 1 < last, other=0)",
+            *message,
+            "edge = later",
+            "later = latest",
+            "read = next_read",
+            "line = next_line",
+        ]
+    )
+
+
+def _in_flight(message: Sequence[str]) -> Iterator[str]:
+    """Triton keeps the loads of several edges in flight; it cannot where an edge is known from the one
+    before, so that each is looked up.
+    """
+    yield "for place in tl.range(first, last, num_stages=STAGES):"
+    yield from _indent(
+        [
+            "edge = tl.load(order + place)",
+            "read = tl.load(other + edge)",
+            "line = tl.load(row + edge)",
+            *message,
+        ]
+    )
 
 
 def _product(group: Group, mask: str, acc: str) -> Iterator[str]:

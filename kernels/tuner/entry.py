@@ -124,8 +124,9 @@ class Entry:
     key: Key
     candidates: tuple[Candidate, ...]
     complete: bool
-    """Whether all configurations have been compiled; else a run was cut off."""
+    """Whether all of one stage have been compiled; else a run was cut off."""
     timed: tuple[Timed, ...] = ()
+    """The fastest first; then those of its race, and of the race before."""
     device: str | None = None
     """The GPU that it was timed on."""
 
@@ -138,7 +139,7 @@ class Entry:
     def winner(self) -> Config | None:
         """The fastest, or the most promising where none was timed; None before that is known."""
         if self.timed:
-            return min(self.timed, key=lambda t: t.median).config
+            return self.timed[0].config
         order = ranked(self.candidates) if self.complete else ()
         return order[0].config if order else None
 

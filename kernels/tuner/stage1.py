@@ -1,4 +1,4 @@
-"""Stage 1: every configuration compiled for an architecture, without a GPU, and ranked.
+"""Stage 1: configurations compiled for an architecture, without a GPU, and ranked.
 
 The rank is an estimate, not a time: instructions per edge of all kernels together, each divided by how
 well programs of its size can hide the latency of memory.
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from irprune.errors import IrpruneError
-from irprune.kernels.triton.config import Config, configs
+from irprune.kernels.triton.config import Config, shallow
 from irprune.kernels.triton.source import Source, sources
 from irprune.kernels.tuner.architecture import Architecture
 from irprune.kernels.tuner.facts import KernelFacts, read_facts
@@ -113,50 +113,62 @@ def survey(
     architecture: Architecture,
     degree: int,
     *,
+    wanted: Sequence[Config] | None = None,
     known: Sequence[Candidate] = (),
     compiler: Compile = compile_source,
     jobs: int = 1,
     progress: Progress = no_progress,
     keep: Callable[[Sequence[Candidate]], None] = lambda _: None,
 ) -> tuple[Candidate, ...]:
-    """Every configuration of a spec, in the order of ``configs``.
+    """Configurations of a spec, compiled and looked at.
 
     Args:
         spec: the convolution or polynomial.
         dtype: of its operands.
         architecture: to compile for.
         degree: edges of a node.
+        wanted: the configurations; by default all of one stage. The estimate does not see what loads
+            in flight gain, and triton takes up to forty times as long to compile them.
         known: candidates of a run that was cut off; they are not compiled again.
         compiler: compiles one kernel.
         jobs: configurations that are compiled at once, each in a process of its own.
         progress: told of every configuration.
         keep: called with what there is after every configuration.
 
+    Returns:
+        One candidate for each, in the order of ``wanted``.
+
     Raises:
-        TuneError: every configuration is rejected; gives the first reason.
         CompilerDied: a process ended.
     """
-    wanted = configs(spec)
-    before = {c.config: c for c in known if c.config in wanted}
+    wanted = shallow(spec) if wanted is None else wanted
+    found = {c.config: c for c in known if c.config in wanted}
     label = f"compile for {architecture.name}"
 
-    def so_far() -> list[Candidate]:
-        return [before[c] for c in wanted if c in before]
+    def so_far() -> tuple[Candidate, ...]:
+        return tuple(found[c] for c in wanted if c in found)
 
-    new = [c for c in wanted if c not in before]
+    new = [c for c in wanted if c not in found]
     given = {str(c): (spec, c, dtype, architecture, degree, compiler) for c in new}
-    progress(label, len(before), len(wanted))
+    progress(label, len(found), len(wanted))
     for _, candidate in in_processes(inspect, given, jobs):
-        before[candidate.config] = candidate
+        found[candidate.config] = candidate
         keep(so_far())
-        progress(label, len(before), len(wanted))
-    found = so_far()
+        progress(label, len(found), len(wanted))
+    return so_far()
+
+
+def usable(spec: PathSpec | PolySpec, found: Sequence[Candidate], where: str) -> None:
+    """Refuses a survey in which nothing can be used.
+
+    Raises:
+        TuneError: every configuration is rejected; gives the first reason.
+    """
     if not any(c.rejected is None for c in found):
         raise TuneError(
-            f"no configuration of {spec.key} can be used on {architecture.name}; the first,"
+            f"no configuration of {spec.key} can be used on {where}; the first,"
             f" {found[0].config}: {found[0].rejected}"
         )
-    return tuple(found)
 
 
 def ranked(found: Sequence[Candidate]) -> tuple[Candidate, ...]:

@@ -10,12 +10,19 @@ from typing import Any, ClassVar
 import torch
 
 from irprune.errors import UsageError
-from irprune.kernels.triton.config import configs, pin, unpin
+from irprune.kernels.triton.config import Config, deeper, pin, shallow, unpin
 from irprune.kernels.triton.installed import missing_triton
 from irprune.kernels.tuner import cache
 from irprune.kernels.tuner.architecture import Architecture, architecture_named, architecture_of
-from irprune.kernels.tuner.entry import Entry, Key, key_of
-from irprune.kernels.tuner.stage1 import Candidate, Compile, compile_source, ranked, survey
+from irprune.kernels.tuner.entry import Entry, Key, Timed, key_of
+from irprune.kernels.tuner.stage1 import (
+    Candidate,
+    Compile,
+    compile_source,
+    ranked,
+    survey,
+    usable,
+)
 from irprune.kernels.tuner.stage2 import (
     CHECKED,
     CudaTimer,
@@ -33,7 +40,7 @@ from irprune.tuning import TuneRequest
 
 
 class TritonTuner:
-    """Compiles every configuration, times the best few where there is a GPU, and keeps both."""
+    """Compiles configurations, times the best few where there is a GPU, and keeps both."""
 
     name: ClassVar[str] = "triton"
 
@@ -67,7 +74,7 @@ class TritonTuner:
         if entry is None:
             entry = self._first(request, dtype, architecture, key, known, progress)
         if device.type == "cuda" and not (entry.timed and entry.device == device_name(device)):
-            entry = self._second(request, dtype, device, entry, progress)
+            entry = self._second(request, dtype, device, architecture, entry, progress)
         return {**entry.to_json(), "cached": entry is known}
 
     def _first(
@@ -87,6 +94,7 @@ class TritonTuner:
             known=() if known is None else known.candidates,
             compiler=self.compiler, jobs=request.jobs, progress=progress, keep=keep,
         )  # fmt: skip
+        usable(request.spec, found, architecture.name)
         entry = Entry(key, found, complete=True)
         cache.save(entry)
         return entry
@@ -96,23 +104,42 @@ class TritonTuner:
         request: TuneRequest,
         dtype: torch.dtype,
         device: torch.device,
+        architecture: Architecture,
         entry: Entry,
         progress: Progress,
     ) -> Entry:
-        best = [c.config for c in ranked(entry.candidates)[: request.best]]
+        """The best few in a race, then its winner against the same with more loads in flight."""
         small = problem(request.spec, dtype, device, entry.key.degree, CHECKED)
-        expected = reference(small)
         given = problem(request.spec, dtype, device, entry.key.degree)
-        try:
-            for i, config in enumerate(best):
-                progress(f"check {config}", i, len(best))
+        expected = reference(small)
+
+        def raced(configs: Sequence[Config]) -> tuple[Timed, ...]:
+            for i, config in enumerate(configs):
+                progress(f"check {config}", i, len(configs))
                 check(small, triton_call(small, config)(), expected, config)
-            calls = [(c, triton_call(given, c)) for c in best]
-            timed = race(calls, self.timer(device), request.rounds, progress=progress)
+            calls = [(c, triton_call(given, c)) for c in configs]
+            return race(calls, self.timer(device), request.rounds, progress=progress)
+
+        try:
+            first = raced([c.config for c in ranked(entry.candidates)[: request.best]])
+            best = first[0].config
+            more = survey(
+                request.spec, dtype, architecture, entry.key.degree,
+                wanted=deeper(request.spec, best), known=entry.candidates,
+                compiler=self.compiler, jobs=request.jobs, progress=progress,
+            )  # fmt: skip
+            fitting = [c.config for c in more if c.rejected is None]
+            last = raced([best, *fitting]) if fitting else first[:1]
         finally:
             unpin(request.spec, dtype)
-        pin(request.spec, dtype, timed[0].config)
-        made = dataclasses.replace(entry, timed=timed, device=device_name(device))
+        pin(request.spec, dtype, last[0].config)
+        known = {c.config for c in entry.candidates}
+        made = dataclasses.replace(
+            entry,
+            candidates=(*entry.candidates, *(c for c in more if c.config not in known)),
+            timed=(*last, *first[1:]),
+            device=device_name(device),
+        )
         cache.save(made)
         return made
 
@@ -133,7 +160,7 @@ def _known(key: Key, spec: PathSpec | PolySpec, device: torch.device) -> Entry |
     found = cache.load(key)
     if found is not None:
         same = device.type != "cuda" or found.device == device_name(device)
-        if (found.timed and same) or found.surveyed(configs(spec)):
+        if (found.timed and same) or found.surveyed(shallow(spec)):
             return found
     return cache.read(key)
 

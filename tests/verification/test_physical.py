@@ -164,7 +164,9 @@ def test_rungs_that_cannot_run_say_so() -> None:
     assert "nve" not in names
     with pytest.raises(DataError, match="full cell"):
         physical.run_ladder(toy, [molecule("H2O")], steps=["stress"])
-    with pytest.raises(UsageError, match="unknown check warp; known are agreement, response, rotation"):
+    with pytest.raises(
+        UsageError, match="unknown check warp; known are agreement, response, rotation"
+    ):
         physical.run_ladder(toy, frames(), steps=["warp"])
     with pytest.raises(UsageError, match="second model"):
         physical.run_ladder(toy, frames(), steps=["agreement"])

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irprune.errors import IrpruneError, UsageError
-from irprune.kernels.triton.config import Config, configs
+from irprune.kernels.triton.config import Config, configs, deeper, shallow
 from irprune.kernels.tuner import facts, stage1
 from irprune.kernels.tuner.architecture import ARCHITECTURES, architecture_named
 from irprune.kernels.tuner.facts import KernelFacts, count_instructions, resource_usage
-from irprune.kernels.tuner.stage1 import Candidate, TuneError, inspect, ranked, survey
+from irprune.kernels.tuner.stage1 import Candidate, TuneError, inspect, ranked, survey, usable
 from tests.kernels.tuner.fakes import Compiler, candidate, scalars
 
 H100 = architecture_named("sm_90")
@@ -168,9 +168,9 @@ def test_what_does_not_compile_is_rejected(compiler):
     assert found.rejected == "forward_0: RuntimeError: out of registers"
 
 
-def test_a_survey_has_every_configuration_and_names_the_best(compiler):
+def test_a_survey_has_every_configuration_of_one_stage_and_names_the_best(compiler):
     spec = scalars()
-    cheap = {(32, 2): 10.0}
+    cheap = {(32, 1): 10.0}
     compiler.facts = lambda s: {
         "instructions": cheap.get((s.constexprs["BLOCK"], s.constexprs["STAGES"]), 100.0)
     }
@@ -179,8 +179,8 @@ def test_a_survey_has_every_configuration_and_names_the_best(compiler):
         spec, torch.float32, H100, 32, compiler=compiler,
         progress=lambda label, done, total=None: seen.append((label, done, total)),
     )  # fmt: skip
-    assert [c.config for c in found] == list(configs(spec))
-    assert str(ranked(found)[0].config) == "block=32,warps=1,stages=2,variant=csr"
+    assert [c.config for c in found] == [c for c in configs(spec) if c.stages == 1]
+    assert str(ranked(found)[0].config) == "block=32,warps=1,stages=1,variant=csr"
     assert seen[0] == ("compile for sm_90", 0, len(found))
     assert seen[-1] == ("compile for sm_90", len(found), len(found))
 
@@ -202,15 +202,20 @@ def test_a_survey_goes_on_where_it_was_cut_off(compiler):
     before = len(compiler.compiled)
     found = survey(spec, torch.float32, H100, 32, known=kept, compiler=compiler)
     per_config = before // 3
-    assert len(compiler.compiled) - before == per_config * (len(configs(spec)) - 3)
+    assert len(compiler.compiled) - before == per_config * (len(shallow(spec)) - 3)
     assert list(found[:3]) == kept
+    deep = deeper(spec, Config(16, 1, 1, "csr"))
+    more = survey(spec, torch.float32, H100, 32, wanted=deep, known=found, compiler=compiler)
+    assert [c.config for c in more] == list(deep) == [Config(16, 1, n, "csr") for n in (2, 3)]
+    assert deeper(spec, deep[-1]) == deeper(spec, Config(16, 1, 1, "atomic")) == ()
 
 
 def test_a_survey_in_which_nothing_is_left(compiler):
     compiler.facts = lambda source: {"stack": 8}
     spec = scalars()
+    found = survey(spec, torch.float32, H100, 32, compiler=compiler)
     with pytest.raises(TuneError) as error:
-        survey(spec, torch.float32, H100, 32, compiler=compiler)
+        usable(spec, found, "sm_90")
     assert str(error.value) == (
         f"no configuration of {spec.key} can be used on sm_90; the first, {configs(spec)[0]}:"
         " forward_0: 8 bytes per thread spill"

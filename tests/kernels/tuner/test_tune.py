@@ -11,7 +11,7 @@ import torch
 from irprune.backends import Reference
 from irprune.cli import main as cli
 from irprune.errors import CheckFailed, UsageError
-from irprune.kernels.triton.config import Config, configs, pin, pinned
+from irprune.kernels.triton.config import Config, configs, deeper, pin, pinned, shallow
 from irprune.kernels.tuner import cache, stage1, stage2, tune
 from irprune.kernels.tuner.entry import key_of
 from irprune.kernels.tuner.stage2 import Problem, check, problem, race, with_gradients
@@ -165,11 +165,14 @@ def test_a_run_that_was_killed_goes_on(compiler):
     found = tune.TritonTuner(compiler).tune(request(spec), no_progress)
     assert found["complete"]
     per_config = 3
-    assert len(compiler.compiled) - before == per_config * (len(configs(spec)) - 7 // per_config)
+    assert len(compiler.compiled) - before == per_config * (len(shallow(spec)) - 7 // per_config)
 
 
 def test_on_a_gpu_the_best_few_are_timed_and_kept(compiler, monkeypatch):
-    """The GPU is this processor, its kernels are the reference, its timer is told the times."""
+    """The GPU is this processor, its kernels are the reference, its timer is told the times.
+
+    The fastest of one stage then races against the same with loads of more edges in flight.
+    """
     spec = scalars()
     monkeypatch.setattr(tune, "_architecture", lambda name, device: stage_architecture())
     monkeypatch.setattr(tune, "device_name", lambda device: "a fake GPU")
@@ -183,24 +186,22 @@ def test_on_a_gpu_the_best_few_are_timed_and_kept(compiler, monkeypatch):
     pinned = []
     monkeypatch.setattr(tune, "pin", lambda *a: pinned.append(a))
 
-    def reference_call(given, config):
-        def run():
-            return with_gradients(Reference().kernel(spec), given)
-
-        run.config = config
-        return run
-
-    monkeypatch.setattr(tune, "triton_call", reference_call)
-    asked = [c for c in configs(spec) if c.block == 16]
-    slow = dict.fromkeys(configs(spec), 2.0) | {asked[2]: 1.0}
+    monkeypatch.setattr(tune, "triton_call", lambda given, c: call_of(spec, given, c))
+    best = Config(16, 1, 1, "csr")
+    two, three = deeper(spec, best)
+    slow = dict.fromkeys(configs(spec), 2.0) | {best: 1.5, two: 1.0, three: 1.2}
     timer = Clockwork(slow)
     tuner = tune.TritonTuner(compiler, lambda device: timer)
     found = tuner.tune(request(spec, device="cuda", best=3, rounds=5), no_progress)
     assert (found["stage"], found["device"]) == (2, "a fake GPU")
-    assert found["winner"] == str(asked[2])
-    assert len(found["timed"]) == 3
-    assert pinned == [(spec, torch.float32, asked[2])]
+    assert found["winner"] == str(two)
+    timed = [t["config"] for t in found["timed"]]
+    assert timed[:3] == [str(c) for c in (two, three, best)]
+    assert len(set(timed)) == len(timed) == 5, "two more from the first race"
+    assert pinned == [(spec, torch.float32, two)]
     assert made == [stage2.CHECKED, 200_000]  # the reference never sees the one that is timed
+    compiled = {c["config"] for c in found["candidates"]}
+    assert compiled == {str(c) for c in (*shallow(spec), two, three)}
     again = tuner.tune(request(spec, device="cuda"), no_progress)
     assert again["cached"]
     assert len(pinned) == 1
@@ -210,6 +211,33 @@ def test_on_a_gpu_the_best_few_are_timed_and_kept(compiler, monkeypatch):
     again = tuner.tune(request(spec, device="cuda", best=3, rounds=5), no_progress)
     assert again["device"] == "another GPU"
     assert len(pinned) == 2
+
+
+@pytest.mark.parametrize("spill", [(3,), (2, 3)])
+def test_loads_in_flight_that_spill_take_no_part(compiler, monkeypatch, spill):
+    spec, best = scalars(), Config(16, 1, 1, "csr")
+    spills = lambda s: {"stack": 8 * (s.constexprs["STAGES"] in spill)}  # noqa: E731
+    compiler.facts = lambda s: {"instructions": 10.0 * s.constexprs["BLOCK"], **spills(s)}
+    monkeypatch.setattr(tune, "_architecture", lambda name, device: stage_architecture())
+    monkeypatch.setattr(tune, "problem", lambda s, t, device, d, n=0: problem(s, t, CPU, d, 40))
+    monkeypatch.setattr(tune, "triton_call", lambda given, c: call_of(spec, given, c))
+    monkeypatch.setattr(tune, "device_name", lambda device: "a fake GPU")
+    monkeypatch.setattr(tune, "pin", lambda *a: None)
+    slow = {c: 2.0 - 0.1 * c.stages - 0.5 * (c.variant == "csr") for c in configs(spec)}
+    tuner = tune.TritonTuner(compiler, lambda device: Clockwork(slow))
+    found = tuner.tune(request(spec, device="cuda", best=2, rounds=1), no_progress)
+    left = [c for c in deeper(spec, best) if c.stages not in spill]
+    assert found["winner"] == str(left[-1] if left else best)
+    rejected = [c["config"] for c in found["candidates"] if c["rejected"]]
+    assert rejected == [str(c) for c in deeper(spec, best) if c.stages in spill]
+
+
+def call_of(spec, given, config):
+    def run():
+        return with_gradients(Reference().kernel(spec), given)
+
+    run.config = config
+    return run
 
 
 def test_nothing_stays_pinned_after_a_configuration_that_is_wrong(compiler, monkeypatch):
@@ -241,7 +269,7 @@ def test_a_winner_alone_leaves_nothing_to_choose_from(compiler, monkeypatch, tmp
     before = len(compiler.compiled)
     again = tuner.tune(request(spec), no_progress)
     assert not again["cached"]
-    assert len(again["candidates"]) == len(configs(spec))
+    assert len(again["candidates"]) == len(shallow(spec))
     assert len(compiler.compiled) == 2 * before
     assert tuner.tune(request(spec), no_progress)["cached"]
 
