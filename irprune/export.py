@@ -135,9 +135,11 @@ def _structures(graph: EquivariantGraph) -> list[Atoms]:
 _NETWORK = """
 import sys, torch
 from irprune import graphfile
+from irprune.shapes import only_shapes
 graph = graphfile.load(sys.argv[1])
 inputs = torch.load(sys.argv[2], weights_only=True)
-torch.save(graph.module()(*inputs), sys.argv[3])
+with only_shapes():
+    torch.save(graph.module()(*inputs), sys.argv[3])
 """
 
 
@@ -145,12 +147,13 @@ def reload_network(graph: EquivariantGraph, path: Path) -> list[Check]:
     """A traced network has no atoms: its file is compared on random inputs."""
     import torch
 
+    from irprune.shapes import only_shapes
     from irprune.verification.checks import make_check
     from irprune.verification.tolerances import tolerance
 
     dtype = next((p.dtype for p in graph.gm.parameters() if p.is_floating_point()), torch.float64)
     inputs = graph.example(seed=3, dtype=dtype)
-    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad(), only_shapes():
         given, got = Path(folder) / "in.pt", Path(folder) / "out.pt"
         torch.save(list(inputs), given)
         run_script(_NETWORK, [str(path), str(given), str(got)])

@@ -1,4 +1,4 @@
-"""Runs on random numbers that are there for shapes alone.
+"""Runs on random numbers, which are there for shapes, or to compare two modules on the same.
 
 Such inputs break what real ones keep: distances lie outside of tables, edges have no reverse. What
 would refuse them asks here first.
@@ -15,7 +15,7 @@ _only: ContextVar[bool] = ContextVar("only", default=False)
 
 @contextmanager
 def only_shapes() -> Iterator[None]:
-    """Within, values mean nothing."""
+    """Within, inputs mean nothing."""
     token = _only.set(True)
     try:
         yield

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
-from irprune.errors import UsageError
+from irprune.errors import IrpruneError, UsageError
 from irprune.passmanager import Progress
 
 GROUP = "irprune.tuners"
+
+
+class TuneError(IrpruneError):
+    """No configuration can be used."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,11 @@ class Tuner(Protocol):
         """Why there is nothing to tune in a spec; None if there is."""
 
     def tune(self, request: TuneRequest, progress: Progress) -> Mapping[str, Any]:
-        """Finds a configuration; the answer is JSON-able and has at least ``winner`` and ``stage``."""
+        """Finds a configuration; the answer is JSON-able and has at least ``winner`` and ``stage``.
+
+        Raises:
+            TuneError: none can be used.
+        """
 
     def write_table(self, path: str, found: list[Mapping[str, Any]], winners: bool = False) -> None:
         """Writes what ``tune`` gave, or of it the winners only, as a table that can be handed on."""

@@ -31,8 +31,12 @@ pytestmark = pytest.mark.usefixtures("unscripted", "without_torchscript")
 LOOKS = {
     "_local_scalar_dense", "item", "nonzero", "bincount", "_unique", "_unique2", "unique_dim",
     "unique_consecutive", "masked_select", "is_nonzero", "equal", "argwhere", "histc",
+    "_linalg_det", "linalg_inv_ex", "linalg_lu_factor_ex", "_linalg_solve_ex", "_linalg_eigh",
+    "_linalg_svd", "linalg_qr", "linalg_cholesky_ex",
 }  # fmt: skip
-"""Operators of aten whose result, or its size, the host has to know."""
+"""Operators of aten whose result, or its size, the host has to know, and those of linear algebra: calls
+of a library that a CUDA graph cannot hold.
+"""
 GATHERS = {"index", "index_put", "index_put_", "_index_put_impl_", "repeat_interleave"}
 """Those that need to know it where a mask, or a number of repeats, says the size."""
 
@@ -125,6 +129,9 @@ def test_the_mode_can_fail():
         lambda: torch.repeat_interleave(x[:2], index),
         lambda: torch.nn.functional.one_hot(index),
         lambda: x.nonzero(),
+        lambda: torch.linalg.det(torch.eye(3)),
+        lambda: torch.linalg.inv(torch.eye(3)),
+        lambda: torch.linalg.solve(torch.eye(3), torch.eye(3)),
     ]
     for look in looks:
         with pytest.raises(LookError), NoLooks():

@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 import torch
 
@@ -21,9 +22,9 @@ from irprune.devices import processors
 from irprune.kernels.triton.config import Config, default
 from irprune.kernels.triton.source import sources
 from irprune.kernels.tuner.architecture import Architecture
+from irprune.kernels.tuner.compile import compile_source
 from irprune.kernels.tuner.lookup import lookup
 from irprune.kernels.tuner.pool import in_processes
-from irprune.kernels.tuner.stage1 import compile_source
 from irprune.specs.path import PathSpec
 from irprune.specs.poly import PolySpec
 
@@ -38,11 +39,9 @@ def fill(
     """
     made = 0
     for source in sources(spec, config, dtype):
-        try:
+        with suppress(Exception):  # whatever the compiler raises
             compile_source(source, architecture)
-        except Exception:  # whatever the compiler raises
-            continue
-        made += 1
+            made += 1
     return made
 
 
@@ -112,28 +111,32 @@ def _served(arguments: argparse.Namespace, architecture: Architecture) -> Iterat
     from irprune.kernelplan import kernel_nodes
 
     for model in arguments.models:
-        for _, module in kernel_nodes(api.load(model).gm):
+        graph = api.load(model)
+        dtype = next((p.dtype for p in graph.gm.parameters()), torch.float32)
+        for _, module in kernel_nodes(graph.gm):
             if isinstance(module.spec, PathSpec | PolySpec):
-                config = lookup(module.spec, torch.float32, architecture, DEGREE)
-                yield module.spec, config, torch.float32, architecture
+                config = lookup(module.spec, dtype, architecture, DEGREE)
+                yield module.spec, config, dtype, architecture
 
 
 def compile_ahead(
-    arguments: argparse.Namespace, architecture: Architecture, time_left: Callable[[], bool]
+    arguments: argparse.Namespace, architecture: Architecture, seconds: float
 ) -> frozenset[str]:
     """Compiles until all is done or the time is over; gives the names of what is done.
 
-    What is not is compiled where it is launched, or left out of a race.
+    What is not is compiled where it is launched, or left out of a race. So is everything where this
+    fails: it is said.
     """
-    given = wanted(arguments, architecture)
-    start, kernels = time.perf_counter(), 0
+    start, kernels, given = time.perf_counter(), 0, {}
     done: set[str] = set()
-    if time_left():
-        for name, made in in_processes(fill, given, arguments.jobs or processors()):
+    try:
+        given = wanted(arguments, architecture)
+        left = seconds - (time.perf_counter() - start)
+        for name, made in in_processes(fill, given, arguments.jobs or processors(), max(left, 0)):
             done.add(name)
             kernels += made
-            if not time_left():
-                break
+    except Exception as error:  # the run can do without
+        sys.stderr.write(f"not all is compiled ahead: {type(error).__name__}: {error}\n")
     sys.stderr.write(
         f"{kernels} kernels of {len(done)} configurations compiled ahead, {len(given) - len(done)} not"
         f" reached ({time.perf_counter() - start:.1f} s)\n"

@@ -85,7 +85,11 @@ class Budget:
 
     def until(self, share: float) -> Callable[[], bool]:
         """Says whether there is time left in a stage that may last to this share of the whole."""
-        return lambda: self.left() > (1 - share) * self.seconds
+        return lambda: self.seconds_until(share) > 0
+
+    def seconds_until(self, share: float) -> float:
+        """Seconds until this share of the whole is over."""
+        return self.left() - (1 - share) * self.seconds
 
 
 def in_turn(

@@ -178,6 +178,26 @@ def originals_of(arguments: argparse.Namespace) -> list[tuple[str, str | None]]:
     return list(zip(arguments.models, originals, strict=True))
 
 
+def time_captured(
+    arguments: argparse.Namespace, device: Device, time_left: Callable[[], bool]
+) -> Found:
+    """Every model as a CUDA graph, small sizes first."""
+    from benchmarks.gpu.captured import measure
+    from benchmarks.gpu.models import SIZES
+
+    given = (
+        (
+            {"model": model, "wanted_atoms": atoms},
+            partial(measure, model, atoms, device, layout=arguments.layout),
+        )
+        for atoms in SIZES
+        for model in arguments.models
+    )
+    return measured(
+        stamped("gpu_captured", device), arguments.o / "captured.json", given, time_left
+    )
+
+
 def _head(item: Item, keep: float, shape: str) -> dict[str, Any]:
     return {"layer": item.name, "keep": keep, "shape": shape}
 

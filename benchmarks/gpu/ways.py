@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from irprune.evaluation.potential import Potential
     from irprune.graph import EquivariantGraph
 
-ORIGINAL, REFERENCE, CUEQ, TRITON, CAPTURED = (
-    "original", "reference", "cuequivariance", "triton", "triton captured",
-)  # fmt: skip
+ORIGINAL, REFERENCE, CUEQ, TRITON = "original", "reference", "cuequivariance", "triton"
 PREPARED = "share-pairs{{complete=true}},lay-out{{layout={layout}}}"
 """For kernels on a GPU: pairs of edges are not counted, and rows lie as the kernels read them."""
 
@@ -31,8 +29,6 @@ class Way:
     graph: EquivariantGraph
     backend: str
     """Of convolutions. Contractions go to the Triton kernels, but for those of the reference."""
-    captured: bool = False
-    """As a CUDA graph."""
 
 
 def ways(
@@ -52,8 +48,6 @@ def ways(
     if serves(CUEQ, prepared, device):
         found.append(Way(CUEQ, prepared, CUEQ))
     found.append(Way(TRITON, prepared, TRITON))
-    if device.type == "cuda":
-        found.append(Way(CAPTURED, prepared, TRITON, captured=True))
     return found
 
 

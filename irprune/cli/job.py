@@ -148,7 +148,6 @@ class Job:
 
         given = self.options
         session.only_cpu("passes run")
-        facts = self.pipeline.check({"irreps"})
         existing_file(given.data, "the data file")
         output = check_writable(Path(given.output)) if given.output else None
         if given.html:
@@ -156,6 +155,7 @@ class Job:
         changes = ChangeLog()
         observers = [*given.observers(), *([changes] if given.html else [])]
         before_graph = session.load(self.model)
+        facts = self.pipeline.check({"irreps", *before_graph.facts})
         if output is not None and "lowered" not in facts:
             check_name(output, resolve(before_graph, given.target))
         frames = None

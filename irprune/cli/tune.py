@@ -50,14 +50,14 @@ def command(
 ) -> int:
     """Find the fastest configuration of the Triton kernels of MODEL, and keep it.
 
-    Without a GPU every configuration is compiled for --arch and ranked. With --device cuda the best
+    Without a GPU configurations are compiled for --arch and ranked. With --device cuda the best
     few are timed.
     """
     from irprune.cli.kernel_specs import named_specs
     from irprune.devices import processors
     from irprune.errors import UsageError
     from irprune.files import check_writable
-    from irprune.tuning import TuneRequest, tuner_named
+    from irprune.tuning import TuneError, TuneRequest, tuner_named
 
     if table:
         check_writable(table)
@@ -85,7 +85,10 @@ def command(
             def report(label: str, done: int, total: int | None = None, i: int = i) -> None:
                 progress(f"{specs[i].name} ({i + 1}/{len(specs)}), {label}", done, total)
 
-            results.append(_row(named, tuner.tune(request, report)))
+            try:
+                results.append(_row(named, tuner.tune(request, report)))
+            except TuneError as error:  # the others can be tuned all the same
+                declined[named.name] = error.args[0]
     if not results:
         raise UsageError(f"there is nothing to tune: {'; '.join(dict.fromkeys(declined.values()))}")
     if table:

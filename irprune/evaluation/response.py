@@ -35,10 +35,10 @@ def response(potential: Potential, frames: Sequence[Atoms], seed: int = 0) -> Ch
         moved = atoms.copy()
         moved.positions += rng.normal(scale=MOVED, size=(len(atoms), 3))
         batch = model.collate([moved])
-        if not batch.n_edges:
-            continue
-        with_neighbours += 1
         volume = atoms.pbc.any() and atoms.cell.rank == 3
+        if not batch.n_edges or (len(atoms) == 1 and not volume):
+            continue  # nothing acts, or an atom's images pull it to all sides alike
+        with_neighbours += 1
         out = model.evaluate(batch, stress=bool(volume))
         found = float(forces_of(out).abs().max())
         if volume:

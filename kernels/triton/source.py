@@ -127,11 +127,7 @@ def _source(text: Text, config: Config, dtype: torch.dtype) -> Source:
         fn=jit(text.name, str(text)),
         signature={**signature, **dict.fromkeys(constexprs, "constexpr")},
         constexprs=constexprs,
-        attrs={
-            **{(i,): [["tt.divisibility", 16]] for i in aligned},
-            # as a launch has them: what is compiled ahead has the name that a launch looks for
-            **{(len(signature) + i,): [] for i in range(len(constexprs))},
-        },
+        attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
         options={
             "num_warps": config.warps,
             "num_stages": stages,

@@ -7,7 +7,6 @@ for AMD the CDNA 2 and 3 instruction set guides.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,14 +48,6 @@ class Architecture:
         if self.is_amd:
             return GPUTarget("hip", self.name, self.warp)
         return GPUTarget("cuda", int(self.name.removeprefix("sm_")), self.warp)
-
-    def attributes(self, attrs: Mapping[tuple[int, ...], list[list[Any]]]) -> dict[Any, Any]:
-        """Attributes of operands as a launch has them: on AMD, those of tensors below 2 GiB say so."""
-        if not self.is_amd:
-            return dict(attrs)
-        return {
-            k: [*found, ["tt.pointer_range", 32]] if found else [] for k, found in attrs.items()
-        }
 
     def occupancy(self, registers: int, shared: int, warps: int) -> float:
         """Share of the warps of a multiprocessor that programs of this size fill, 0 if none fits.

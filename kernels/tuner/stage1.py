@@ -12,23 +12,20 @@ from typing import Any
 
 import torch
 
-from irprune.errors import IrpruneError
 from irprune.kernels.triton.config import Config, shallow
 from irprune.kernels.triton.source import Source, sources
 from irprune.kernels.tuner.architecture import Architecture
+from irprune.kernels.tuner.compile import compile_source
 from irprune.kernels.tuner.facts import KernelFacts, read_facts
 from irprune.kernels.tuner.pool import in_processes
 from irprune.passmanager import Progress, no_progress
 from irprune.specs.path import PathSpec
 from irprune.specs.poly import PolySpec
+from irprune.tuning import TuneError
 
 ENOUGH = 0.25
 """Share of the warps of a multiprocessor from which on more of them are taken to hide no more."""
 Compile = Callable[[Source, Architecture], Any]
-
-
-class TuneError(IrpruneError):
-    """No configuration can be used."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +56,6 @@ class Candidate:
         return cls(
             Config.parse(found["config"]), kernels, None if rejected is None else str(rejected)
         )
-
-
-def compile_source(source: Source, architecture: Architecture) -> Any:
-    """What triton makes of a kernel for an architecture that need not be here, as a launch would ask
-    for it: what lies in triton's cache is found there.
-    """
-    import triton
-    from triton.compiler import ASTSource
-
-    attrs = architecture.attributes(source.attrs)
-    ast = ASTSource(source.fn, source.signature, source.constexprs, attrs)
-    return triton.compile(ast, target=architecture.target(), options=source.options)
 
 
 def inspect(

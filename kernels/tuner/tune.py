@@ -14,11 +14,11 @@ from irprune.kernels.triton.config import Config, deeper, pin, shallow, unpin
 from irprune.kernels.triton.installed import missing_triton
 from irprune.kernels.tuner import cache
 from irprune.kernels.tuner.architecture import Architecture, architecture_named, architecture_of
+from irprune.kernels.tuner.compile import compile_source
 from irprune.kernels.tuner.entry import Entry, Key, Timed, key_of
 from irprune.kernels.tuner.stage1 import (
     Candidate,
     Compile,
-    compile_source,
     ranked,
     survey,
     usable,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from argparse import Namespace
 from dataclasses import replace
 
@@ -13,6 +15,7 @@ from irprune.kernels.triton.config import configs, default
 from irprune.kernels.triton.source import sources
 from irprune.kernels.tuner import cache
 from irprune.kernels.tuner.architecture import architecture_named
+from irprune.kernels.tuner.pool import in_processes
 from tests.benchmarks.fakegpu import fake_gpu
 from tests.kernels.tuner.fakes import scalars
 
@@ -68,7 +71,7 @@ def test_kernels_of_a_model(tmp_path, capsys):
     save(irprune.run("fuse-conv", graph()), tmp_path / "fast.irp")
     given = asked(stages=["models"], models=[str(tmp_path / "fast.irp")])
     ((spec, config, dtype, _),) = ahead.wanted(given, SM_90).values()
-    assert (config, dtype) == (default(spec), torch.float32)
+    assert (config, dtype) == (default(spec), torch.float64), "the toy is in float64"
     assert "no configuration is tuned" in capsys.readouterr().err
 
 
@@ -88,12 +91,39 @@ def test_what_does_not_compile_is_left_to_its_launch(monkeypatch):
 
 
 def test_the_time_ends(monkeypatch, capsys):
-    monkeypatch.setattr(ahead, "wanted", lambda *a: {str(i): (i,) for i in range(5)})
-    monkeypatch.setattr(ahead, "fill", lambda i: 3)
-    left = iter([True, True, False])
-    assert ahead.compile_ahead(asked(), SM_90, lambda: next(left)) == {"0", "1"}
+    monkeypatch.setattr(
+        ahead, "wanted", lambda *a: {str(i): (0.2 + 40 * (i > 1),) for i in range(5)}
+    )
+    monkeypatch.setattr(ahead, "fill", time.sleep)
+    monkeypatch.setattr(ahead, "in_processes", counted := Counted())
+    start = time.perf_counter()
+    assert ahead.compile_ahead(asked(jobs=2), SM_90, 4.0) == {"0", "1"}
+    assert time.perf_counter() - start < 20
+    assert 3 < counted.seconds <= 4.0
     said = capsys.readouterr().err
     assert said.startswith("6 kernels of 2 configurations compiled ahead, 3 not reached (")
+
+
+class Counted:
+    """Real processes; every work is said to have compiled three kernels."""
+
+    def __call__(self, work, given, jobs, seconds):
+        self.seconds = seconds
+        return ((name, 3) for name, _ in in_processes(work, given, jobs, seconds))
+
+
+@pytest.mark.parametrize("where", ["fill", "wanted"])
+def test_a_run_goes_on_where_nothing_can_be_compiled_ahead(where, monkeypatch, capsys):
+    if where == "fill":
+        monkeypatch.setattr(ahead, "wanted", lambda *a: {"a": (3,), "b": (3,), "c": (3,)})
+        monkeypatch.setattr(ahead, "fill", os._exit)
+    else:
+        monkeypatch.setattr(ahead, "wanted", lambda *a: 1 / 0)
+    assert ahead.compile_ahead(asked(jobs=2), SM_90, 60.0) == frozenset()
+    said = capsys.readouterr().err
+    kind = "CompilerDied" if where == "fill" else "ZeroDivisionError"
+    assert said.startswith(f"not all is compiled ahead: {kind}: ")
+    assert "0 kernels of 0 configurations compiled ahead" in said
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -101,8 +131,8 @@ def test_a_run_compiles_first_where_the_architecture_is_known(known, tmp_path, m
     order = []
     spec, config = scalars(), default(scalars())
 
-    def compile_ahead(given, architecture, time_left):
-        order.append((architecture.name, time_left()))
+    def compile_ahead(given, architecture, seconds):
+        order.append((architecture.name, 170 < seconds <= 180))
         return frozenset([ahead.name_of(spec, config, torch.float32)])
 
     def time_kernels(given, *rest):

@@ -12,8 +12,10 @@ from ase import Atoms
 from ase.build import bulk
 
 import irprune
+from benchmarks.gpu import captured as recording
 from benchmarks.gpu import models, run, stages, ways
 from benchmarks.gpu.captured import captured
+from benchmarks.gpu.failures import DeviceLost
 from benchmarks.gpu.sizes import near
 from tests.benchmarks.fakegpu import fake_gpu
 
@@ -89,6 +91,7 @@ def test_a_whole_model(file, original, device, monkeypatch):
     assert list(row["configs"].values()) == ["block=16,warps=1,stages=1,variant=csr"]
     assert (row["layout"], row["conversions"]) == ("ir_mul", 1)  # the rows of its only kernel
     assert row["over_triton"] == dict.fromkeys(["original", "reference", "cuequivariance"], 1.0)
+    assert set(row["dtypes"].values()) == {"float64"}
     assert 6 <= row["atoms"] <= 10
 
 
@@ -105,10 +108,9 @@ def test_ways_of_a_gpu(file, monkeypatch):
     monkeypatch.setattr(ways, "serves", lambda *a: True)
     found = ways.ways(shared, prepared, None, torch.device("cuda"))
     by_name = {w.name: w for w in found}
-    assert list(by_name) == ["reference", "cuequivariance", "triton", "triton captured"]
+    assert list(by_name) == ["reference", "cuequivariance", "triton"]
     assert by_name["reference"].graph is shared
-    assert by_name["triton captured"].graph is by_name["triton"].graph is prepared
-    assert [w.captured for w in found] == [False, False, False, True]
+    assert by_name["cuequivariance"].graph is by_name["triton"].graph is prepared
 
 
 def test_a_call_is_recorded_after_it_was_warm(monkeypatch):
@@ -138,7 +140,7 @@ def test_a_call_is_recorded_after_it_was_warm(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "stream", lambda s: around("side"))
-    monkeypatch.setattr(torch.cuda, "graph", lambda g: around("graph"))
+    monkeypatch.setattr(torch.cuda, "graph", lambda g, stream: around("graph"))
     call = lambda: calls.append(list(log)) or len(calls)  # noqa: E731
     replay = captured(call, torch.device("cuda"))
     assert (replay(), replay()) == (4, 4)
@@ -147,6 +149,40 @@ def test_a_call_is_recorded_after_it_was_warm(monkeypatch):
         "wait", "side begins", "side ends", "wait", "graph begins", "graph ends", "replay", "replay"
     ]  # fmt: skip
     assert calls[-1][-1] == "graph begins"
+
+
+@pytest.mark.parametrize("fails", [None, "capture", "device"])
+def test_a_model_as_a_cuda_graph(toy, device, monkeypatch, tmp_path, fails):
+    """With a stand-in that replays by calling: what it gives is compared; what fails is told."""
+    replayed = []
+
+    def capture(call, place):
+        if fails == "capture":
+            raise RuntimeError("operation not permitted when stream is capturing")
+        if fails == "device":
+            raise DeviceLost("captures_underway")
+        return lambda: replayed.append(1) or call()
+
+    real = recording.bound
+    monkeypatch.setattr(recording, "bound", lambda way: real(replace(way, backend="reference")))
+    monkeypatch.setattr(recording, "captured", capture)
+    monkeypatch.setattr("benchmarks.gpu.models.SIZES", (6, 12))
+    args = ["-o", str(tmp_path), "--stages", "captured", "--models", toy]
+    assert run.main(args, lambda: device) == int(fails is not None)
+    found = json.loads((tmp_path / "captured.json").read_text())
+    if fails == "device":
+        assert (found["lost"], len(found["not_reached"])) == ("captures_underway", 1)
+        return
+    assert len(found["results"]) == 2
+    for row in found["results"]:
+        assert row["ok"]
+        if fails:
+            assert list(row["failed"]) == ["triton captured"]
+            assert row["errors"] is None
+        else:
+            assert row["errors"] == {"energy": 0.0, "forces": 0.0, "stress": 0.0}
+            assert row["triton_over_captured"] == 1.0
+            assert replayed
 
 
 def test_the_reference_without_memory_leaves_triton_its_times(toy, device, monkeypatch):
@@ -240,10 +276,10 @@ def test_pins_of_a_stage_do_not_reach_the_next(device, tmp_path, monkeypatch):
         config._PINNED["a spec", torch.float32] = config.Config(16, 1, 1, "atomic")
         return {"results": [{"ok": True}], "not_reached": []}
 
-    for name in ("check", "time_kernels", "time_models"):
+    for name in ("check", "time_kernels", "time_models", "time_captured"):
         monkeypatch.setattr(stages, name, stage)
     (tmp_path / "fast.irp").touch()
     args = ["-o", str(tmp_path), "--models", str(tmp_path / "fast.irp")]
     assert run.main(args, lambda: device) == 0
-    assert seen == [{}, {}, {}]
+    assert seen == [{}, {}, {}, {}]
     assert ("a spec", torch.float32) not in config._PINNED

@@ -232,6 +232,29 @@ def test_pairs_that_are_said_to_be_complete(original, frames, pipeline):
         api.potential(made).evaluate(half)
 
 
+def test_the_command_line_says_it_of_a_file(original, tmp_path, capsys):
+    """A graph file brings its facts: share-pairs requires one that fuse-conv has provided."""
+    from irprune.cli import main as cli
+
+    irprune.run("fuse-conv,share-pairs", original).save(str(tmp_path / "fast.irp"))
+    given = ["-p", "share-pairs{complete=true}", "-o", str(tmp_path / "graphs.irp")]
+    assert cli.run(["run", str(tmp_path / "fast.irp"), *given]) == 0, capsys.readouterr().err
+    assert "complete=True" in str(irprune.load(tmp_path / "graphs.irp"))
+    original.save(str(tmp_path / "plain.irp"))
+    assert cli.run(["run", str(tmp_path / "plain.irp"), *given]) == 2
+    assert "share-pairs needs 'lowered'" in capsys.readouterr().err
+
+
+def test_a_network_without_atoms_whose_pairs_are_complete(original, tmp_path):
+    """Random edges have no reverse: they are there to compare two graphs on."""
+    from irprune.export import export
+
+    network = original.replace(atomistic=None)
+    made = irprune.run("fuse-conv,share-pairs{complete=true}", network)
+    assert all(c.ok for c in verify_graph(made))
+    assert all(c.ok for c in export(made, tmp_path / "network.irp").checks)
+
+
 def test_the_compiled_kernels_run(original, frames):
     made = irprune.run("fuse-conv", original)
     before = compiled.CALLS["convolution"], compiled.CALLS["convolution_backward"]

@@ -100,6 +100,8 @@ def test_a_model_that_sees_no_positions_is_found() -> None:
         "response: 1 (tolerance 0.5) FAILED; 3 of 3 structures without forces and stress, the largest"
     )
     assert physical.response(dead, [apart]).ok, "no atom has a neighbour"
+    layer = Atoms("Cu", cell=[2.5, 2.5, 0], pbc=[True, True, False])
+    assert physical.response(Potential(Toy(), TOY), [layer]).ok, "forces vanish by symmetry"
     alive = physical.response(Potential(Toy(), TOY), [bulk("Cu"), bulk("Si")])
     assert (alive.value, alive.ok) == (0.0, True)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -13,8 +15,9 @@ from irprune.kernels.triton.config import configs, default
 from irprune.kernels.triton.source import sources
 from irprune.kernels.tuner import pool
 from irprune.kernels.tuner.architecture import architecture_named
+from irprune.kernels.tuner.compile import compile_source
 from irprune.kernels.tuner.pool import CompilerDied, in_processes
-from irprune.kernels.tuner.stage1 import compile_source, survey
+from irprune.kernels.tuner.stage1 import survey
 from tests.kernels import specs
 from tests.kernels.tuner.fakes import scalars
 
@@ -57,8 +60,8 @@ def test_a_process_that_ends_is_an_error_and_the_next_work_is_done():
     with pytest.raises(CompilerDied) as error:
         list(in_processes(os._exit, given, 2))
     assert str(error.value) == (
-        "a process that compiled kernels ended, as where a compiler crashes or memory does not"
-        " suffice; it had one of these: first; second; third"
+        "a process that compiled kernels ended, as where a compiler crashes, memory does not suffice,"
+        " or a script has no guard of __main__; it had one of these: first; second; third"
     )
     assert dict(in_processes(math.factorial, GIVEN, 2))["5!"] == 120
 
@@ -68,13 +71,54 @@ def test_an_error_is_that_of_the_work():
         list(in_processes(math.factorial, {"a": (-1,), "b": (-2,)}, 2))
 
 
-def test_who_stops_listening_does_not_wait_for_the_rest():
-    given = {str(i): (0.2,) for i in range(50)}
+def test_who_stops_listening_stops_what_runs():
+    given = {str(i): (0.1 if i == 0 else 60.0,) for i in range(9)}
     start = time.perf_counter()
-    for _ in in_processes(time.sleep, given, 2):
+    for name, _ in in_processes(time.sleep, given, 2):
+        processes = list(pool._pool(2)._processes.values())
+        assert name == "0"
         break
     assert dict(in_processes(math.factorial, GIVEN, 2))
-    assert time.perf_counter() - start < 5.0
+    for process in processes:
+        process.join(10)
+        assert not process.is_alive()
+    assert time.perf_counter() - start < 30
+
+
+def test_the_time_ends():
+    given = {str(i): (0.1 if i == 0 else 60.0,) for i in range(9)}
+    start = time.perf_counter()
+    assert [name for name, _ in in_processes(time.sleep, given, 2, seconds=4.0)] == ["0"]
+    assert time.perf_counter() - start < 30
+
+
+def test_a_process_that_ended_between_two_works_is_replaced():
+    list(in_processes(math.factorial, GIVEN, 2))
+    for process in pool._pool(2)._processes.values():
+        process.kill()
+        process.join()
+    assert dict(in_processes(math.factorial, GIVEN, 2))["5!"] == 120
+
+
+def test_an_interrupt_ends_it_at_once(tmp_path):
+    """The work of other processes is not waited for, and none is begun."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal, sys, threading, time\n"
+        "from irprune.kernels.tuner.pool import in_processes\n"
+        "def main():\n"
+        "    threading.Timer(3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\n"
+        "    list(in_processes(time.sleep, {str(i): (60,) for i in range(5)}, 2))\n"
+        "if __name__ == '__main__':\n"
+        "    main()\n"
+    )
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "KeyboardInterrupt" in done.stderr
+    assert time.perf_counter() - start < 30
 
 
 @pytest.mark.slow
@@ -113,17 +157,19 @@ def test_a_launch_finds_what_was_compiled(architecture, monkeypatch):
     found = sources(spec, default(spec), torch.float32)
     for source in found:
         compile_source(source, made)
+        assert not source.fn.device_caches, "a launch on the GPU that is here would take it"
+    assert driver._active is None or not type(driver._active).__module__.startswith("irprune")
     hits = []
     monkeypatch.setattr(driver, "_active", Driver(made.target()))
     monkeypatch.setattr(
         knobs.compilation, "listener", lambda **given: hits.append(given["cache_hit"])
     )
-    kinds = {"*fp32": torch.float32, "*i64": torch.int64}
 
     def launch(source):
-        operands = [kinds[k] for k in source.signature.values() if k in kinds]
-        source.fn.device_caches.clear()
-        source.fn.warmup(*operands, grid=(1,), **source.constexprs, **source.options)
+        """With tensors, as a launch has them; none is started."""
+        kinds = {"*fp32": torch.float32, "*i64": torch.int64}
+        tensors = [torch.zeros(64, dtype=kinds[k]) for k in source.signature.values() if k in kinds]
+        source.fn.run(*tensors, grid=(1,), warmup=True, **source.constexprs, **source.options)
         source.fn.device_caches.clear()
 
     for source in found:

@@ -12,7 +12,8 @@ from irprune.kernels.triton.config import Config, configs, deeper, shallow
 from irprune.kernels.tuner import facts, stage1
 from irprune.kernels.tuner.architecture import ARCHITECTURES, architecture_named
 from irprune.kernels.tuner.facts import KernelFacts, count_instructions, resource_usage
-from irprune.kernels.tuner.stage1 import Candidate, TuneError, inspect, ranked, survey, usable
+from irprune.kernels.tuner.stage1 import Candidate, inspect, ranked, survey, usable
+from irprune.tuning import TuneError
 from tests.kernels.tuner.fakes import Compiler, candidate, scalars
 
 H100 = architecture_named("sm_90")
