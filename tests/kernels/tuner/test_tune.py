@@ -363,6 +363,21 @@ def test_tune_a_problem(command, tmp_path):
 
 
 @pytest.mark.usefixtures("unscripted")
+def test_a_kernel_that_no_configuration_fits_is_declined(command, compiler):
+    """The others are tuned all the same; where there are none, it is an error."""
+    compiler.facts = lambda s: {"stack": 8 * ("weights + line * 252" in s.text)}
+    names = ["mace-small@0.1:odd", "mace-small@0.5:odd"]
+    given = [a for n in names for a in ("--problem", n)]
+    payload = json.loads(command("tune", *given, "--arch", "sm_90", "--json").out)
+    assert [r["name"] for r in payload["results"]] == names[:1]
+    assert list(payload["declined"]) == names[1:]
+    key = problem_named(names[1]).key
+    reason = f"no configuration of {key} can be used on sm_90; the first, block=16,warps=1,stages=1"
+    assert payload["declined"][names[1]].startswith(reason)
+    said = command("tune", "--problem", names[1], "--arch", "sm_90", code=2).err
+    assert f"error: there is nothing to tune: {reason}" in said
+
+
 def test_tune_a_model(command, tmp_path):
     import irprune
     from irprune.graphfile import save
