@@ -255,7 +255,7 @@ def test_a_layer_of_sevennet_0_is_in_the_shipped_table(architecture, monkeypatch
     said = capsys.readouterr().err
     assert "no configuration is timed for" in said
     assert "no configuration is tuned" not in said
-    monkeypatch.setattr(entry, "triton_version", lambda: "3.6.0")
+    monkeypatch.setattr(entry, "triton_version", lambda: "3.7.0")
     assert cache.load(key_of(spec, torch.float32, place, 30.0)) is None
 
 
