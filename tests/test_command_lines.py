@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from irprune.cli import main as cli
-from irprune.kernels.triton.config import configs
+from irprune.kernels.triton.config import shallow
 from irprune.kernels.tuner import stage1
 from tests.pages import SESSIONS, blocks
 from tests.test_docs import LINES, PAGES
@@ -126,7 +126,7 @@ def test_command_lines_run(
         out, err = io.StringIO(), io.StringIO()
         with monkeypatch.context() as patch:
             if args[0] == "tune":
-                patch.setattr(stage1, "configs", lambda spec: configs(spec)[:1])
+                patch.setattr(stage1, "shallow", lambda spec: shallow(spec)[:1])
                 patch.setenv("IRPRUNE_CACHE", str(tmp_path / "cache"))
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 code = cli.run(args)
