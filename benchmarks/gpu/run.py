@@ -11,6 +11,7 @@ something raised; 2 without a GPU, or without a package that is needed.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +35,8 @@ def main(
         find: gives the GPU; the first one by default.
         clock: seconds.
     """
+    # what is served without tuning is raced, and compiled ahead: it is not surveyed one by one
+    os.environ["IRPRUNE_SURVEY"] = "0"
     complaint = missing()
     if complaint is not None:
         sys.stderr.write(f"{complaint}\n")

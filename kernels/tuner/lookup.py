@@ -14,6 +14,7 @@ from irprune.kernels.triton.config import Config, config_for, configs, default, 
 from irprune.kernels.tuner import cache
 from irprune.kernels.tuner.architecture import Architecture, architecture_of
 from irprune.kernels.tuner.entry import degree_of, key_of
+from irprune.kernels.tuner.miss import NoSurvey, survey_apart
 from irprune.specs.path import PathSpec
 from irprune.specs.poly import PolySpec
 
@@ -78,7 +79,8 @@ def lookup(
     device: str | None = None,
 ) -> Config:
     """The timed winner of the cache, else that of compilation, else the default; says which, and where
-    it was timed on another GPU of the same architecture than ``device``.
+    it was timed on another GPU of the same architecture than ``device``. What is not in the cache is
+    compiled first (``survey_apart``).
     """
     return _lookup(spec, dtype, architecture, degree_of(spec, degree), device)
 
@@ -98,11 +100,16 @@ def _lookup(
     if isinstance(spec, PathSpec):
         what += f" with about {degree} edges per node"
     if winner is not None and winner not in configs(spec):
-        cache.say(f"the tuned configuration {winner} of {what} is not legal and not used")
-        winner = None
-    if winner is None:
-        cache.say(f"no configuration is tuned for {what}: the default is used (irprune tune)")
+        cache.say(f"the tuned configuration {winner} of {what} is not legal: the default is used")
         return default(spec)
+    if winner is None:
+        try:
+            entry = survey_apart(spec, dtype, architecture, degree)
+        except NoSurvey as error:
+            cache.say(f"the default configuration is used for {what}: {error} (irprune tune)")
+            return default(spec)
+        winner = entry.winner
+        assert winner is not None  # a survey without one is an error
     if entry is not None and entry.stage == 1:
         cache.say(
             f"no configuration is timed for {what}: the most promising one by compilation is used"

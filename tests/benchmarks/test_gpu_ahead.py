@@ -72,7 +72,7 @@ def test_kernels_of_a_model(tmp_path, capsys):
     given = asked(stages=["models"], models=[str(tmp_path / "fast.irp")])
     ((spec, config, dtype, _),) = ahead.wanted(given, SM_90).values()
     assert (config, dtype) == (default(spec), torch.float64), "the toy is in float64"
-    assert "no configuration is tuned" in capsys.readouterr().err
+    assert "the default configuration is used" in capsys.readouterr().err
 
 
 def test_what_does_not_compile_is_left_to_its_launch(monkeypatch):

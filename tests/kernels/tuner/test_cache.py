@@ -254,7 +254,7 @@ def test_a_layer_of_sevennet_0_is_in_the_shipped_table(architecture, monkeypatch
             assert lookup.lookup(moved, torch.float32, place, 30.0) == found.winner
     said = capsys.readouterr().err
     assert "no configuration is timed for" in said
-    assert "no configuration is tuned" not in said
+    assert "the default" not in said
     monkeypatch.setattr(entry, "triton_version", lambda: "3.7.0")
     assert cache.load(key_of(spec, torch.float32, place, 30.0)) is None
 
@@ -289,8 +289,8 @@ def test_without_anything_the_default_is_used_and_said(capsys):
     cache.save(compiled(key_of(spec, torch.float32, H100, 32), complete=False))
     assert look(spec) == default(spec)
     assert capsys.readouterr().err == (
-        f"irprune: no configuration is tuned for {spec.key} on sm_90 in float32 with about 32 edges"
-        " per node: the default is used (irprune tune)\n"
+        f"irprune: the default configuration is used for {spec.key} on sm_90 in float32 with about 32"
+        " edges per node: IRPRUNE_SURVEY=0 (irprune tune)\n"
     )
 
 
@@ -300,7 +300,10 @@ def test_a_winner_that_is_not_legal_is_not_used(capsys):
     made = Entry(key_of(spec, torch.float32, H100, 32), (candidate(wide),), complete=True)
     cache.save(made)
     assert look(spec) == default(spec)
-    assert f"the tuned configuration {wide} of {spec.key}" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"irprune: the tuned configuration {wide} of {spec.key} on sm_90 in float32 with about 32 edges"
+        " per node is not legal: the default is used\n"
+    )
 
 
 def test_on_the_cpu_and_where_it_is_pinned_nothing_is_asked(monkeypatch):

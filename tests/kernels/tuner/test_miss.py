@@ -1,0 +1,122 @@
+"""Where nothing is known of a spec: another interpreter surveys it, or the reason is said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from irprune.kernels.triton.config import configs, default, shallow
+from irprune.kernels.tuner import cache, lookup, miss
+from irprune.kernels.tuner.architecture import architecture_named
+from irprune.kernels.tuner.entry import key_of
+from tests.kernels.specs import polynomial
+from tests.kernels.tuner.fakes import scalars
+
+pytest.importorskip("triton")
+
+H100 = architecture_named("sm_90")
+WHERE = "on sm_90 in float32 with about 32 edges per node"
+
+
+@pytest.fixture(autouse=True)
+def own(monkeypatch, tmp_path):
+    monkeypatch.setenv("IRPRUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv(cache.TABLES, raising=False)
+    monkeypatch.delenv(miss.SWITCH)
+    cache._told.clear()
+    lookup._lookup.cache_clear()
+    yield
+    lookup._lookup.cache_clear()
+
+
+def look(spec):
+    return lookup.lookup(spec, torch.float32, H100, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "legal", "of"),
+    [
+        (scalars(), 4, " with about 32 edges per node"),
+        (polynomial(channels=3, degree=2), 1, ""),
+    ],
+)
+def test_what_is_not_known_is_surveyed_once_and_said(monkeypatch, capsys, spec, legal, of):
+    winner = look(spec)
+    kept = cache.load(key_of(spec, torch.float32, H100, 30.0))
+    assert kept.surveyed(shallow(spec))
+    assert kept.winner == winner
+    assert winner in configs(spec)
+    assert capsys.readouterr().err == (
+        f"irprune: no configuration is known for {spec.key} on sm_90: its {legal} are compiled, once"
+        " (IRPRUNE_SURVEY=0 leaves that out)\n"
+        f"irprune: no configuration is timed for {spec.key} on sm_90 in float32{of}: the most promising"
+        " one by compilation is used (irprune tune on that GPU times it)\n"
+    )
+    lookup._lookup.cache_clear()
+    monkeypatch.setattr(subprocess, "run", None)  # nobody is asked again
+    assert look(spec) == winner
+
+
+def answering(monkeypatch, answer):
+    """Another interpreter that does what ``answer`` does."""
+    asked = []
+
+    def run(command, **options):
+        asked.append(command)
+        return answer()
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return asked
+
+
+def raise_timeout():
+    raise subprocess.TimeoutExpired("python", 600)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (
+            lambda: SimpleNamespace(
+                returncode=1, stderr="Traceback\nTuneError: all spill\n", stdout=""
+            ),
+            "the survey failed: TuneError: all spill",
+        ),
+        (
+            lambda: SimpleNamespace(returncode=-9, stderr="", stdout=""),
+            "the survey failed: exit code -9",
+        ),
+        (raise_timeout, "the survey failed: Command 'python' timed out after 600 seconds"),
+    ],
+)
+def test_a_survey_that_fails_leaves_the_default_and_says_why(monkeypatch, capsys, answer, reason):
+    spec = scalars()
+    asked = answering(monkeypatch, answer)
+    assert look(spec) == default(spec)
+    assert look(spec) == default(spec)
+    assert asked == [[sys.executable, "-m", "irprune.kernels.tuner.miss"]]
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        f"irprune: the default configuration is used for {spec.key} {WHERE}: {reason} (irprune tune)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("executable", "reason"),
+    [
+        ("/opt/bin/lmp", "/opt/bin/lmp is no Python to survey with"),
+        ("", "what runs here is no Python to survey with"),
+    ],
+)
+def test_a_program_that_is_no_python_is_not_started_again(monkeypatch, capsys, executable, reason):
+    spec = scalars()
+    asked = answering(monkeypatch, lambda: None)
+    monkeypatch.setattr(sys, "executable", executable)
+    assert look(spec) == default(spec)
+    assert asked == []
+    assert capsys.readouterr().err == (
+        f"irprune: the default configuration is used for {spec.key} {WHERE}: {reason} (irprune tune)\n"
+    )
