@@ -28,7 +28,7 @@ from irprune.tuning import TuneRequest
 SWITCH = "IRPRUNE_SURVEY"
 """Variable: ``0`` leaves the survey out."""
 SECONDS = 600
-SPECS = {"path": PathSpec, "poly": PolySpec}
+SPECS: dict[str, type[PathSpec | PolySpec]] = {"path": PathSpec, "poly": PolySpec}
 
 
 class NoSurvey(IrpruneError):
@@ -99,4 +99,4 @@ def answer(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(answer(json.load(sys.stdin))))
+    sys.stdout.write(json.dumps(answer(json.load(sys.stdin))) + "\n")
