@@ -108,7 +108,7 @@ def sources(spec: PathSpec | PolySpec, config: Config, dtype: torch.dtype) -> tu
         texts = polynomial.texts(spec, config, accumulator(dtype))
     else:
         texts = convolution.texts(spec, config, accumulator(dtype))
-    return tuple(_source(text, config, dtype) for text in texts)
+    return tuple(compiled_text(text, config, dtype) for text in texts)
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:
@@ -116,7 +116,8 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype is torch.float64 else torch.float32
 
 
-def _source(text: Text, config: Config, dtype: torch.dtype) -> Source:
+def compiled_text(text: Text, config: Config, dtype: torch.dtype) -> Source:
+    """One kernel with what its compilation and its launch need."""
     kinds = {"operand": POINTERS[dtype], "sum": POINTERS[accumulator(dtype)], "index": INDEX}
     stages = config.stages if text.pipelined else 1
     constexprs = {"BLOCK": config.block, "STAGES": stages}
