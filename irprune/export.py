@@ -148,7 +148,7 @@ def reload_network(graph: EquivariantGraph, path: Path) -> list[Check]:
     import torch
 
     from irprune.shapes import only_shapes
-    from irprune.verification.checks import make_check
+    from irprune.verification.checks import make_check, worst_of
     from irprune.verification.tolerances import tolerance
 
     dtype = next((p.dtype for p in graph.gm.parameters() if p.is_floating_point()), torch.float64)
@@ -160,7 +160,7 @@ def reload_network(graph: EquivariantGraph, path: Path) -> list[Check]:
         theirs = torch.load(got, weights_only=True)
         ours = graph.gm(*inputs)
     pairs = zip(_flat(ours), _flat(theirs), strict=True)
-    worst = max(float((a - b).abs().max() / b.abs().max().clamp_min(1e-30)) for a, b in pairs)
+    worst = worst_of(float((a - b).abs().max() / b.abs().max().clamp_min(1e-30)) for a, b in pairs)
     name = str(dtype).removeprefix("torch.")
     return [make_check("reload", worst, tolerance("reload", name), "values")]
 

@@ -12,6 +12,7 @@ import irprune
 from irprune.graph import EquivariantGraph
 from irprune.ops.base import OpDef, Site, load_builtin_ops, op_of_node
 from irprune.slicing import slice_graph
+from irprune.verification.checks import worst_of
 from irprune.verification.ladder import compare_on_examples
 
 
@@ -71,7 +72,7 @@ def without(graph: EquivariantGraph, removed: Mapping[str, Iterable[int]]) -> Eq
 def error(graph: EquivariantGraph) -> float:
     """Relative difference between the masked and the sliced model, values and gradients."""
     small = slice_graph(graph)
-    return max(
+    return worst_of(
         compare_on_examples(small, graph.masked_reference(), small.module(torch.float64), grow)
         for grow in (0, 2)
     )

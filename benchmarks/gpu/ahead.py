@@ -10,7 +10,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 
 import torch
 
@@ -33,39 +32,44 @@ Given = tuple[PathSpec | PolySpec, Config, torch.dtype, Architecture]
 
 def fill(
     spec: PathSpec | PolySpec, config: Config, dtype: torch.dtype, architecture: Architecture
-) -> int:
-    """Compiles the kernels of one configuration; how many. What fails will fail at its launch again,
-    where it is told.
+) -> tuple[int, str | None]:
+    """Compiles the kernels of one configuration: how many, and why not all. What fails here fails at
+    its launch again.
     """
-    made = 0
+    made, failures = 0, []
     for source in sources(spec, config, dtype):
-        with suppress(Exception):  # whatever the compiler raises
+        try:
             compile_source(source, architecture)
             made += 1
-    return made
+        except Exception as error:  # whatever the compiler raises
+            failures.append(f"{source.name}: {type(error).__name__}: {error}".splitlines()[0])
+    return made, failures[0] if failures else None
 
 
-def wanted(arguments: argparse.Namespace, architecture: Architecture) -> dict[str, Given]:
-    """What the stages of a run launch, what matters most first, by name.
+def wanted(
+    arguments: argparse.Namespace, architecture: Architecture
+) -> Iterator[tuple[str, Given]]:
+    """What the stages of a run launch, what matters most first, once each, by name.
 
     What is near the widths that are raced comes last: to compile that several loads are in flight takes
     triton many times as long, minutes for some.
     """
     first, *rest = arguments.dtypes
-    found: dict[str, Given] = {}
-    parts: dict[str, list[Callable[[], Iterator[Given]]]] = {
-        "correctness": [lambda: _checked(arguments, architecture, [first])],
-        "kernels": [lambda: _raced(arguments, architecture)],
-        "models": [lambda: _served(arguments, architecture)],
-    }
-    parts["correctness"].append(lambda: _checked(arguments, architecture, rest))
-    parts["kernels"].append(lambda: _near(arguments, architecture))
-    for turn in (0, 1):
-        for stage, given in parts.items():
-            for part in given[turn : turn + 1]:
-                if stage in arguments.stages:
-                    found.update({name_of(*g[:3]): g for g in part()})
-    return found
+    stages, seen = set(arguments.stages), set()
+    parts: list[tuple[set[str], Callable[[], Iterator[Given]]]] = [
+        ({"correctness"}, lambda: _checked(arguments, architecture, [first])),
+        ({"kernels"}, lambda: _raced(arguments, architecture)),
+        ({"models", "captured"}, lambda: _served(arguments, architecture)),
+        ({"correctness"}, lambda: _checked(arguments, architecture, rest)),
+        ({"kernels"}, lambda: _near(arguments, architecture)),
+    ]
+    for where, part in parts:
+        if stages & where:
+            for given in part():
+                name = name_of(*given[:3])
+                if name not in seen:
+                    seen.add(name)
+                    yield name, given
 
 
 def name_of(spec: PathSpec | PolySpec, config: Config, dtype: torch.dtype) -> str:
@@ -106,16 +110,20 @@ def _near(arguments: argparse.Namespace, architecture: Architecture) -> Iterator
 
 
 def _served(arguments: argparse.Namespace, architecture: Architecture) -> Iterator[Given]:
-    """What a user gets for the kernels of a model."""
+    """What a user gets for the kernels of a model, on the crystals that it is timed on."""
+    from benchmarks.gpu.models import SIZES, structure_for
     from irprune import api
+    from irprune.data.batch import collate
     from irprune.kernelplan import kernel_nodes
 
     for model in arguments.models:
         graph = api.load(model)
         dtype = next((p.dtype for p in graph.gm.parameters()), torch.float32)
+        structure = structure_for(model, graph, SIZES[0])
+        degree = collate([structure], graph.atomistic, dtype).n_edges / len(structure)
         for _, module in kernel_nodes(graph.gm):
             if isinstance(module.spec, PathSpec | PolySpec):
-                config = lookup(module.spec, dtype, architecture, DEGREE)
+                config = lookup(module.spec, dtype, architecture, degree)
                 yield module.spec, config, dtype, architecture
 
 
@@ -127,18 +135,28 @@ def compile_ahead(
     What is not is compiled where it is launched, or left out of a race. So is everything where this
     fails: it is said.
     """
-    start, kernels, given = time.perf_counter(), 0, {}
+    start, kernels, failure = time.perf_counter(), 0, None
     done: set[str] = set()
+    asked: list[str] = []
+
+    def given() -> Iterator[tuple[str, Given]]:
+        for name, one in wanted(arguments, architecture):
+            asked.append(name)
+            yield name, one
+
     try:
-        given = wanted(arguments, architecture)
-        left = seconds - (time.perf_counter() - start)
-        for name, made in in_processes(fill, given, arguments.jobs or processors(), max(left, 0)):
-            done.add(name)
-            kernels += made
+        made = in_processes(fill, given(), arguments.jobs or processors(), seconds)
+        for name, (count, error) in made:
+            kernels += count
+            failure = failure or error
+            if error is None:
+                done.add(name)
     except Exception as error:  # the run can do without
         sys.stderr.write(f"not all is compiled ahead: {type(error).__name__}: {error}\n")
+    if failure:
+        sys.stderr.write(f"the first that does not compile: {failure}\n")
     sys.stderr.write(
-        f"{kernels} kernels of {len(done)} configurations compiled ahead, {len(given) - len(done)} not"
-        f" reached ({time.perf_counter() - start:.1f} s)\n"
+        f"{kernels} kernels compiled ahead, all of {len(done)} configurations; {len(asked) - len(done)}"
+        f" of those begun are not done ({time.perf_counter() - start:.1f} s)\n"
     )
     return frozenset(done)

@@ -28,13 +28,13 @@ Call = Callable[[], object]
 def config_of(
     spec: PathSpec | PolySpec, dtype: torch.dtype, device: torch.device, nodes: int, edges: int
 ) -> Config:
-    """What the kernels run with: what is pinned, else what a user gets who has tuned nothing here."""
+    """What the kernels run with: what is pinned, else what a table has, else the default."""
     rows = edges if isinstance(spec, PathSpec) else nodes
     return chosen(spec, torch.empty(nodes, 0, dtype=dtype, device=device), rows)
 
 
 def untuned(given: Problem) -> Config:
-    """What a user gets for a problem who has tuned nothing. To be asked while nothing is pinned."""
+    """What a table has for a problem, else the default. To be asked while nothing is pinned."""
     x = given.operands[0]
     return config_of(given.spec, x.dtype, x.device, x.shape[0], rows_of(given))
 

@@ -30,6 +30,7 @@ from irprune.kernels.triton.config import Config
 from irprune.kernels.tuner.stage2 import Problem, problem, with_gradients
 from irprune.profile.kernels import serving
 from irprune.specs.path import PathSpec
+from irprune.verification.checks import worst_of
 
 MODES = ("forward", "backward", "double backward")
 """Values; values and gradients; these and the gradients of gradients, as training on forces takes."""
@@ -139,7 +140,7 @@ def measure(
         "rows": rows_of(given),
         "nodes": given.operands[0].shape[0],
         "config": None if chosen is None else str(chosen),
-        "untuned_config": None if served is None else str(served),
+        "default_config": None if served is None else str(served),
         "not_raced": not_raced,
         "errors": errors,
         "tolerance": tolerance,
@@ -156,7 +157,7 @@ def _all(spec: Spec, config: Config, dtype: torch.dtype) -> bool:
 
 def error_of(spec: Spec, kernel: Kernel, given: Problem) -> float:
     """The largest difference from float64 of values and first and second derivatives."""
-    return max(errors_of(spec, kernel, (*given.operands, given.index)).values())
+    return worst_of(errors_of(spec, kernel, (*given.operands, given.index)).values())
 
 
 def timed(

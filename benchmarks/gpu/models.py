@@ -96,13 +96,20 @@ def opened(
 ) -> tuple[EquivariantGraph, EquivariantGraph, Atoms, int]:
     """A graph file, as it is and as ``PREPARED`` leaves it; a crystal; conversions that are left."""
     from irprune import api
-    from irprune.cli.profile import crystal
 
     graph = api.load(model)
-    structure = near(crystal([model], [graph]), atoms)
-    structure.rattle(RATTLE, seed=0)
+    structure = structure_for(model, graph, atoms)
     prepared, report = api.run_reported(PREPARED.format(layout=layout), graph)
     return graph, prepared, structure, report.results["lay-out"]["left"]
+
+
+def structure_for(model: str, graph: EquivariantGraph, atoms: int) -> Atoms:
+    """The crystal with about so many atoms that a model is timed on."""
+    from irprune.cli.profile import crystal
+
+    structure = near(crystal([model], [graph]), atoms)
+    structure.rattle(RATTLE, seed=0)
+    return structure
 
 
 def _ready(

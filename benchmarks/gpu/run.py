@@ -3,10 +3,11 @@
     python -m benchmarks.gpu.run -o out/gpu
 
 Correctness first: every layer, full and pruned, in every variant, against the reference in float64 on
-the same device (``correctness.json``). Then every backend in turn (``kernels.json``), and whole models
-(``models.json``). What the time does not suffice for is listed as not reached, and what raised has its
-error in the row (``failed``). The exit code is 1 if a kernel is wrong, and nothing is timed then, or if
-something raised; 2 without a GPU, or without a package that is needed.
+the same device (``correctness.json``). Then every backend in turn (``kernels.json``), whole models
+(``models.json``), and these as CUDA graphs (``captured.json``). What the time does not suffice for is
+listed as not reached, and what raised has its error in the row (``failed``). The exit code is 1 if a
+kernel is wrong, and nothing is timed then, or if something raised; 2 without a GPU, or without a
+package that is needed.
 """
 
 from __future__ import annotations

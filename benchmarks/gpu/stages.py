@@ -220,7 +220,7 @@ def gpu_versions() -> dict[str, str]:
 
     found = {}
     for name in ("triton", "cuequivariance-torch", "cuequivariance-ops-torch-cu12",
-                 "openequivariance"):  # fmt: skip
+                 "cuequivariance-ops-torch-cu13", "openequivariance"):  # fmt: skip
         try:
             found[name] = version(name)
         except PackageNotFoundError:

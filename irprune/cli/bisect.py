@@ -63,9 +63,8 @@ def search(
 
     session.only_cpu("passes run")
     pipeline = Pipeline.of(pipeline_text)
-    pipeline.check({"irreps"})
     existing_file(data, "the data file")
-    graph = session.load(model)
+    graph = session.load_for(model, pipeline)
     with session.progress(title) as progress:
         yield pipeline, graph, _trial(session, graph, data, target, progress)
 

@@ -20,7 +20,7 @@ from irprune.errors import EXIT_CHECK, DataError, IrpruneError, ModelFileError, 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from irprune.passmanager import CheckLike, Progress
+    from irprune.passmanager import CheckLike, Pipeline, Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,6 +76,24 @@ class Session:
             raise ModelFileError(
                 f"cannot read the model {model}: {type(error).__name__}: {reason}"
             ) from error
+
+    def load_for(self, model: str, pipeline: Pipeline) -> Any:
+        """A model as a graph, for a pipeline to begin with.
+
+        What only a graph file brings is known when it is loaded; whatever else a pipeline lacks is said
+        before that.
+
+        Raises:
+            PipelineError: a pass needs what none before it, and not the file, provides.
+            ModelFileError: whatever is wrong with the file.
+        """
+        from irprune.families.inspect import is_graph_file
+
+        if not (Path(model).is_file() and is_graph_file(model)):
+            pipeline.check({"irreps"})
+        graph = self.load(model)
+        pipeline.check({"irreps", *graph.facts})
+        return graph
 
     def frames(
         self,

@@ -15,6 +15,7 @@ from irprune.text import listing_of
 from irprune.text.build import tensors_of
 from irprune.text.listing import Statement
 from irprune.text.values import Ref, print_argument, print_type
+from irprune.verification.checks import worse
 
 
 def diff(
@@ -122,7 +123,7 @@ def _difference(one: EquivariantGraph, two: EquivariantGraph, n: str, m: str) ->
     for x, y in zip(ours.values(), theirs.values(), strict=True):
         if x.numel() and not torch.equal(x, y.to(x)):
             scale = max(float(x.double().abs().max()), 1e-300)
-            worst = max(worst, float((x.double() - y.double()).abs().max()) / scale)
+            worst = worse(worst, float((x.double() - y.double()).abs().max()) / scale)
     return worst
 
 

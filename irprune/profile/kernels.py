@@ -19,6 +19,7 @@ from irprune.specs.linear import LinearSpec
 from irprune.specs.path import PathSpec
 from irprune.specs.poly import PolySpec
 from irprune.specs.table import TableSpec
+from irprune.verification.checks import worse
 
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-4}
 """Largest difference of a value or gradient from the reference in float64, of the largest of it."""
@@ -199,5 +200,5 @@ def _difference(made: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
     for a, b in zip(made, exact, strict=True):
         if b.numel():
             scale = float(b.abs().max()) or 1.0
-            found = max(found, float((a.double() - b).abs().max()) / scale)
+            found = worse(found, float((a.double() - b).abs().max()) / scale)
     return found

@@ -5,7 +5,7 @@ Sizes of structures, relative to the original, are their FLOPs or what a latency
 does not shrink). A line through the timed structures on both sides of the goal says which size to try
 next. Time also jumps: 49 channels can take longer than 48 by more than the tolerance, where vector
 registers hold eight. Then what crosses the jump goes for good, and the search goes on with what else
-may stay instead. What is returned has been timed twice.
+may stay instead. A candidate that is returned has been timed twice.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from irprune.irreps import BoolMask, IrrepsType
 from irprune.ops.base import Keep, Trait, op_named
 from irprune.slicing import masked_and_sliced, slice_graph
 from irprune.testing.subject import NODE, PATH, Subject
+from irprune.verification.checks import worse
 from irprune.verification.ladder import compare_on_examples
 
 Check = Callable[[Subject], float]
@@ -49,7 +50,7 @@ def masked_sliced(s: Subject) -> float:
         sliced = slice_graph(s.network.replace(keep=s.mask(share)))
         masked, small = masked_and_sliced(sliced)
         for grow in (0, 3):
-            worst = max(worst, compare_on_examples(sliced, masked, small, grow))
+            worst = worse(worst, compare_on_examples(sliced, masked, small, grow))
     return worst
 
 
@@ -87,7 +88,7 @@ def needed(s: Subject) -> float:
         )
         unread = torch.from_numpy(~s.site.irreps(i).components(mask))
         if grad is not None and bool(unread.any()):
-            worst = max(worst, float(grad[:, unread].abs().max()))
+            worst = worse(worst, float(grad[:, unread].abs().max()))
     return worst
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,3 +41,8 @@ def make_check(name: str, value: float, limit: float, detail: str = "") -> Check
 def worse(a: float, b: float) -> float:
     """The larger value, NaN if either is."""
     return math.nan if math.isnan(a) or math.isnan(b) else max(a, b)
+
+
+def worst_of(values: Iterable[float]) -> float:
+    """The largest value, NaN if any is: ``max`` overlooks one that is not the first. 0 of none."""
+    return functools.reduce(worse, values, 0.0)

@@ -13,7 +13,7 @@ from irprune.functional import tensors_in
 from irprune.infer import check_shapes
 from irprune.shapes import only_shapes
 from irprune.slicing import masked_and_sliced
-from irprune.verification.checks import Check, make_check
+from irprune.verification.checks import Check, make_check, worst_of
 from irprune.verification.tolerances import tolerance
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ def masked_sliced_rung(graph: EquivariantGraph, frames: Sequence[Atoms] | None) 
         head = graph.atomistic.any_head()
         a, b = (Potential(m, graph.atomistic, head) for m in (masked, sliced))
         return agreement(a, b, frames, check="masked-sliced")
-    worst = 0.0
-    for grow in (0, 3):
-        worst = max(worst, compare_on_examples(graph, masked, sliced, grow))
+    worst = worst_of(compare_on_examples(graph, masked, sliced, grow) for grow in (0, 3))
     return make_check("masked-sliced", worst, tolerance("masked-sliced", "float64"))
 
 
@@ -77,7 +75,7 @@ def claim_rung(graph: EquivariantGraph, frames: Sequence[Atoms] | None) -> Check
         a, b = Potential(theirs, before, head), Potential(ours, graph.atomistic, head)
         found = agreement(a, b, frames, check="claim")
         return make_check("claim", found.value, limit, found.detail)
-    worst = max(compare_on_examples(graph, theirs, ours, grow) for grow in (0, 3))
+    worst = worst_of(compare_on_examples(graph, theirs, ours, grow) for grow in (0, 3))
     return make_check("claim", worst, limit)
 
 
@@ -94,7 +92,7 @@ def network_rung(graph: EquivariantGraph, other: EquivariantGraph) -> Check:
             f" {', '.join(theirs)}"
         )
     a, b = other.module(torch.float64), graph.module(torch.float64)
-    worst = max(compare_on_examples(graph, a, b, grow) for grow in (0, 3))
+    worst = worst_of(compare_on_examples(graph, a, b, grow) for grow in (0, 3))
     limit = tolerance("claim", _own_dtype(graph))
     return make_check("agreement", worst, limit, "values and gradients")
 
@@ -102,7 +100,9 @@ def network_rung(graph: EquivariantGraph, other: EquivariantGraph) -> Check:
 def compare_on_examples(
     graph: EquivariantGraph, a: torch.nn.Module, b: torch.nn.Module, grow: int = 0
 ) -> float:
-    """Largest relative difference of values and gradients of two modules on random inputs."""
+    """Largest relative difference of values and gradients of two modules on random inputs; NaN where
+    one of them is not a number.
+    """
     inputs = [
         x.clone().requires_grad_(x.is_floating_point()) for x in graph.example(seed=grow, grow=grow)
     ]
@@ -125,8 +125,8 @@ def compare_on_examples(
         pairs = zip(floating, grads, strict=True)
         filled = [torch.zeros_like(x) if g is None else g for x, g in pairs]
         results.append([*(v.detach() for v in values), *filled])
-    return max(
-        float((x - y).abs().max() / max(float(x.abs().max()), 1e-12))
+    return worst_of(
+        float((x - y).abs().max() / x.abs().max().clamp(min=1e-12))
         for x, y in zip(*results, strict=True)
         if x.numel()
     )

@@ -77,7 +77,10 @@ def missing(device: str) -> str | None:
             f"works with cuequivariance-torch {'.'.join(map(str, MINIMUM))} or later, found {found}"
         )
     if device == "cuda" and importlib.util.find_spec("cuequivariance_ops_torch") is None:
-        return "its CUDA kernels are not installed (pip install cuequivariance-ops-torch-cu12)"
+        major = (torch.version.cuda or "12").partition(".")[0]
+        return (
+            f"its CUDA kernels are not installed (pip install cuequivariance-ops-torch-cu{major})"
+        )
     if device == "cuda" and not torch.cuda.is_available():
         return "torch finds no CUDA device"
     try:

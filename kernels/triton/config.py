@@ -38,7 +38,7 @@ class Config:
     """Channels of a program."""
     warps: int
     stages: int
-    """Edges whose loads are in flight at once. 1: the next edge is read when this one is done."""
+    """Edges whose loads are in flight at once. 1: only where the next edge lies is read ahead."""
     variant: str
 
     def __str__(self) -> str:
@@ -64,6 +64,11 @@ class Config:
                 " 'block=B,warps=W,stages=S,variant=V'"
             )
         return made
+
+
+def in_order(config: Config) -> bool:
+    """Whether sums have one order, so that results are the same in every run: no atomic additions."""
+    return config.variant != "atomic"
 
 
 def configs(spec: PathSpec | PolySpec) -> tuple[Config, ...]:

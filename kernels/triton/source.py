@@ -1,12 +1,7 @@
 """Source: one generated Triton kernel with all that is needed to compile it for an architecture.
 
-``sources`` gives every kernel of a spec: values and derivatives. A tuner compiles them without a GPU::
-
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    ast = ASTSource(source.fn, source.signature, source.constexprs, source.attrs)
-    triton.compile(ast, target=GPUTarget("cuda", 90, 32), options=source.options)
+``sources`` gives every kernel of a spec: values and derivatives. A tuner compiles them without a GPU
+(``irprune.kernels.tuner.compile``).
 """
 
 from __future__ import annotations
@@ -84,8 +79,6 @@ class Source:
     """The function under ``triton.jit``."""
     signature: dict[str, str]
     constexprs: dict[str, int]
-    attrs: dict[tuple[int, ...], list[list[Any]]]
-    """Floating-point operands start at multiples of 16 bytes, as torch allocates them."""
     options: dict[str, int | bool]
     """How it is compiled; given to ``triton.compile`` and to launches alike."""
     blocks: int
@@ -122,13 +115,11 @@ def compiled_text(text: Text, config: Config, dtype: torch.dtype) -> Source:
     stages = config.stages if text.pipelined else 1
     constexprs = {"BLOCK": config.block, "STAGES": stages}
     signature = {name: kinds[kind] for name, kind in text.parameters}
-    aligned = [i for i, (_, kind) in enumerate(text.parameters) if kind != "index"]
     return Source(
         name=text.name,
         fn=jit(text.name, str(text)),
         signature={**signature, **dict.fromkeys(constexprs, "constexpr")},
         constexprs=constexprs,
-        attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
         options={
             "num_warps": config.warps,
             "num_stages": stages,

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from irprune.kernels.triton.config import REVISION, Config, kernel_key
+from irprune.kernels.triton.config import REVISION, Config, in_order, kernel_key
 from irprune.kernels.triton.installed import triton_version
 from irprune.kernels.tuner.architecture import Architecture
 from irprune.kernels.tuner.stage1 import Candidate, ranked
@@ -137,11 +137,15 @@ class Entry:
 
     @property
     def winner(self) -> Config | None:
-        """The fastest, or the most promising where none was timed; None before that is known."""
+        """The fastest, or the most promising where none was timed; None before that is known.
+
+        Atomic additions, whose order is not fixed, are for what has been seen to gain by them: where
+        nothing was timed they are taken only if nothing else can be used.
+        """
         if self.timed:
             return self.timed[0].config
-        order = ranked(self.candidates) if self.complete else ()
-        return order[0].config if order else None
+        order = [c.config for c in ranked(self.candidates)] if self.complete else []
+        return next(filter(in_order, order), order[0] if order else None)
 
     def surveyed(self, wanted: Collection[Config]) -> bool:
         """Whether stage 1 has seen all of these configurations; a table may hold a winner alone."""

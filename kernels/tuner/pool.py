@@ -7,54 +7,71 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, TimeoutError, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
-from irprune.errors import IrpruneError
+from irprune.tuning import TuneError
 
 R = TypeVar("R")
 
 
-class CompilerDied(IrpruneError):
+class CompilerDied(TuneError):
     """A process ended while it compiled."""
 
 
 def in_processes(
     work: Callable[..., R],
-    given: Mapping[str, tuple[object, ...]],
+    given: Iterable[tuple[str, tuple[object, ...]]],
     jobs: int,
     seconds: float | None = None,
 ) -> Iterator[tuple[str, R]]:
     """``work(*arguments)`` for each of ``given``, so many at once: (name, result) as they end.
 
-    With one job, or one thing to do, it is done here and in order. Processes begin afresh: ``work``
+    With one job it is done here and in order. Processes begin afresh: ``work``
     and its arguments must be picklable, and a script that comes here needs the usual guard of
     ``__main__``. Whoever stops listening, or is interrupted, stops what runs.
 
     Args:
         work: a function of a module.
-        given: the arguments of every call, by a name for messages.
+        given: a name for messages and the arguments of every call; the first ones run while the last
+            ones are made.
         jobs: processes at most.
-        seconds: after which processes are stopped, and the rest is left.
+        seconds: after which processes are stopped, and the rest is left. With one job what has begun is
+            done to its end.
 
     Raises:
         CompilerDied: a process ended, as where a compiler crashes; names what may have been in it.
     """
-    if jobs == 1 or len(given) < 2:
-        yield from ((name, work(*arguments)) for name, arguments in given.items())
+    start = time.monotonic()
+
+    def left() -> float | None:
+        return None if seconds is None else max(seconds - (time.monotonic() - start), 0.0)
+
+    if jobs == 1:
+        for name, arguments in given:
+            if left() == 0.0:
+                return
+            yield name, work(*arguments)
         return
-    waiting = list(given)
+    if not all(p.is_alive() for p in _processes(jobs)):  # one has ended since the last time
+        _stop(jobs)
+    waiting: list[str] = []
     try:
-        futures = _submit(work, given, jobs)
-        for future in as_completed(futures, timeout=seconds):
+        futures: dict[Future[R], str] = {}
+        for name, arguments in given:
+            waiting.append(name)
+            futures[_pool(jobs).submit(work, *arguments)] = name
+        for future in _until(futures, left()):
             made = future.result()
             waiting.remove(futures[future])
             yield futures[future], made
-    except TimeoutError:
-        return
     except BrokenProcessPool as error:
         raise CompilerDied(
             "a process that compiled kernels ended, as where a compiler crashes, memory does not"
@@ -66,34 +83,41 @@ def in_processes(
             _stop(jobs)
 
 
-def _submit(
-    work: Callable[..., R], given: Mapping[str, tuple[object, ...]], jobs: int
-) -> dict[Future[R], str]:
-    """Hands out the work; to new processes where one has ended since the last time."""
+def _until(futures: Iterable[Future[R]], seconds: float | None) -> Iterator[Future[R]]:
+    """As they end, until the time does."""
     try:
-        return {_pool(jobs).submit(work, *arguments): name for name, arguments in given.items()}
-    except BrokenProcessPool:
-        _stop(jobs)
-        return {_pool(jobs).submit(work, *arguments): name for name, arguments in given.items()}
+        yield from as_completed(futures, timeout=seconds)
+    except TimeoutError:  # that of the time: an error of the work is in its future
+        return
 
 
 @functools.cache
 def _pool(jobs: int) -> ProcessPoolExecutor:
     """Kept for the life of this process: a new one imports torch and triton in each of its own."""
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_leave_interrupts)
+    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin)
+
+
+def _processes(jobs: int) -> list[BaseProcess]:
+    return list((_pool(jobs)._processes or {}).values())
 
 
 def _stop(jobs: int) -> None:
-    """Ends the processes, with what runs in them; the next work has new ones."""
-    pool = _pool(jobs)
+    """Ends the processes, with the assemblers that they started; the next work has new ones."""
+    pool, processes = _pool(jobs), _processes(jobs)
     _pool.cache_clear()
-    processes = list((pool._processes or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.terminate()
+        if process.pid is not None and hasattr(os, "killpg"):
+            with suppress(OSError):  # it has ended, or not begun
+                os.killpg(process.pid, signal.SIGTERM)
 
 
-def _leave_interrupts() -> None:
-    """A key that interrupts is for the process that began the work, which stops the others."""
+def _begin() -> None:
+    """What a process starts ends with it: they are a group. A key that interrupts is for the process
+    that began the work, which stops the others.
+    """
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

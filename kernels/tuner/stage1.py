@@ -66,12 +66,16 @@ def inspect(
     degree: int,
     compiler: Compile = compile_source,
 ) -> Candidate:
-    """Compiles all kernels of one configuration; one that spills or does not compile is rejected."""
+    """Compiles all kernels of one configuration; one that spills, or that triton or its assembler does
+    not take, is rejected. What else goes wrong, as with a full disk, is not its fault and is raised.
+    """
+    from triton.errors import TritonError
+
     found: list[KernelFacts] = []
     for source in sources(spec, config, dtype):
         try:
             made = compiler(source, architecture)
-        except Exception as error:  # whatever the compiler raises, this configuration is out
+        except (RuntimeError, TritonError) as error:
             reason = " ".join(str(error).split())[:200]
             return Candidate(
                 config, tuple(found), f"{source.name}: {type(error).__name__}: {reason}"
@@ -134,7 +138,7 @@ def survey(
         return tuple(found[c] for c in wanted if c in found)
 
     new = [c for c in wanted if c not in found]
-    given = {str(c): (spec, c, dtype, architecture, degree, compiler) for c in new}
+    given = [(str(c), (spec, c, dtype, architecture, degree, compiler)) for c in new]
     progress(label, len(found), len(wanted))
     for _, candidate in in_processes(inspect, given, jobs):
         found[candidate.config] = candidate
@@ -152,7 +156,7 @@ def usable(spec: PathSpec | PolySpec, found: Sequence[Candidate], where: str) ->
     if not any(c.rejected is None for c in found):
         raise TuneError(
             f"no configuration of {spec.key} can be used on {where}; the first,"
-            f" {found[0].config}: {found[0].rejected}"
+            f" {found[0].config}: {found[0].rejected} (--fresh tries all again)"
         )
 
 

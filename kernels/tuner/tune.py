@@ -10,19 +10,15 @@ from typing import Any, ClassVar
 import torch
 
 from irprune.errors import UsageError
+from irprune.kernels.triton.backend import interpreted
 from irprune.kernels.triton.config import Config, deeper, pin, shallow, unpin
 from irprune.kernels.triton.installed import missing_triton
 from irprune.kernels.tuner import cache
 from irprune.kernels.tuner.architecture import Architecture, architecture_named, architecture_of
 from irprune.kernels.tuner.compile import compile_source
 from irprune.kernels.tuner.entry import Entry, Key, Timed, key_of
-from irprune.kernels.tuner.stage1 import (
-    Candidate,
-    Compile,
-    ranked,
-    survey,
-    usable,
-)
+from irprune.kernels.tuner.pool import CompilerDied
+from irprune.kernels.tuner.stage1 import Candidate, Compile, ranked, survey, usable
 from irprune.kernels.tuner.stage2 import (
     CHECKED,
     CudaTimer,
@@ -55,6 +51,8 @@ class TritonTuner:
     def declines(self, request: TuneRequest) -> str | None:
         if not isinstance(request.spec, PathSpec | PolySpec):
             return f"there are no Triton kernels for a {type(request.spec).__name__}"
+        if interpreted():
+            return "in Triton's interpreter (TRITON_INTERPRET=1) nothing is compiled"
         return missing_triton()
 
     def tune(self, request: TuneRequest, progress: Progress) -> Mapping[str, Any]:
@@ -121,13 +119,11 @@ class TritonTuner:
             return race(calls, self.timer(device), request.rounds, progress=progress)
 
         try:
-            first = raced([c.config for c in ranked(entry.candidates)[: request.best]])
+            surveyed = shallow(request.spec)  # an entry of another GPU has its deeper ones too
+            order = [c.config for c in ranked(entry.candidates) if c.config in surveyed]
+            first = raced(order[: request.best])
             best = first[0].config
-            more = survey(
-                request.spec, dtype, architecture, entry.key.degree,
-                wanted=deeper(request.spec, best), known=entry.candidates,
-                compiler=self.compiler, jobs=request.jobs, progress=progress,
-            )  # fmt: skip
+            more = self._deeper(request, dtype, architecture, entry, best, progress)
             fitting = [c.config for c in more if c.rejected is None]
             last = raced([best, *fitting]) if fitting else first[:1]
         finally:
@@ -142,6 +138,28 @@ class TritonTuner:
         )
         cache.save(made)
         return made
+
+    def _deeper(
+        self,
+        request: TuneRequest,
+        dtype: torch.dtype,
+        architecture: Architecture,
+        entry: Entry,
+        best: Config,
+        progress: Progress,
+    ) -> tuple[Candidate, ...]:
+        """A layout with more loads in flight, compiled; none, which is said, where a compiler dies."""
+        try:
+            return survey(
+                request.spec, dtype, architecture, entry.key.degree,
+                wanted=deeper(request.spec, best), known=entry.candidates,
+                compiler=self.compiler, jobs=request.jobs, progress=progress,
+            )  # fmt: skip
+        except CompilerDied as error:
+            cache.say(
+                f"{best} of {request.spec.key} is not tried with more loads in flight: {error}"
+            )
+            return ()
 
     def write_table(self, path: str, found: list[Mapping[str, Any]], winners: bool = False) -> None:
         """Adds what ``tune`` gave to a table, or of it only the winners.

@@ -16,6 +16,8 @@ from irprune.families.trace import trace_family
 from irprune.kernelplan import kernel_nodes
 from irprune.kernels.triton.config import Config, configs, default
 from irprune.kernels.triton.source import index_by_name, sources
+from irprune.kernels.tuner.architecture import architecture_named
+from irprune.kernels.tuner.compile import compile_source
 from irprune.specs.poly import PolySpec
 from tests.kernels import specs
 
@@ -30,16 +32,8 @@ def no_cache(monkeypatch, tmp_path):
 
 
 def compiled(source, architecture):
-    """What triton makes of a source for ``sm_90`` or ``gfx942``."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    if architecture.startswith("sm_"):
-        target = GPUTarget("cuda", int(architecture[3:]), 32)
-    else:
-        target = GPUTarget("hip", architecture, 64)
-    ast = ASTSource(source.fn, source.signature, source.constexprs, source.attrs)
-    return triton.compile(ast, target=target, options=source.options)
+    """What triton makes of a source for ``sm_90`` or ``gfx942``, as for a launch."""
+    return compile_source(source, architecture_named(architecture))
 
 
 def dumped(made, option, tmp_path):

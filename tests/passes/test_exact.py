@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -240,8 +241,21 @@ def test_the_command_line_says_it_of_a_file(original, tmp_path, capsys):
     given = ["-p", "share-pairs{complete=true}", "-o", str(tmp_path / "graphs.irp")]
     assert cli.run(["run", str(tmp_path / "fast.irp"), *given]) == 0, capsys.readouterr().err
     assert "complete=True" in str(irprune.load(tmp_path / "graphs.irp"))
+    search = ["bisect", str(tmp_path / "fast.irp"), "-p", "share-pairs{complete=true}"]
+    capsys.readouterr()
+    cli.run([*search, "--json"])  # the toy is not smooth where neighbours come and go
+    assert json.loads(capsys.readouterr().out)["runs"] == 1
     original.save(str(tmp_path / "plain.irp"))
     assert cli.run(["run", str(tmp_path / "plain.irp"), *given]) == 2
+    assert "share-pairs needs 'lowered'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["run", "bisect"])
+def test_a_wrong_pipeline_is_said_before_a_checkpoint_is_loaded(verb, monkeypatch, capsys):
+    from irprune.cli import main as cli
+
+    monkeypatch.setattr(api, "load", None)
+    assert cli.run([verb, "7net-0", "-p", "share-pairs"]) == 2
     assert "share-pairs needs 'lowered'" in capsys.readouterr().err
 
 

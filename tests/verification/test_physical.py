@@ -99,7 +99,11 @@ def test_a_model_that_sees_no_positions_is_found() -> None:
     assert str(check).startswith(
         "response: 1 (tolerance 0.5) FAILED; 3 of 3 structures without forces and stress, the largest"
     )
-    assert physical.response(dead, [apart]).ok, "no atom has a neighbour"
+    alone = physical.response(dead, [apart])
+    assert str(alone) == (
+        "response: 0 (tolerance 0.5) ok; nothing was looked at: no structure has atoms that act on each"
+        " other"
+    )
     layer = Atoms("Cu", cell=[2.5, 2.5, 0], pbc=[True, True, False])
     assert physical.response(Potential(Toy(), TOY), [layer]).ok, "forces vanish by symmetry"
     alive = physical.response(Potential(Toy(), TOY), [bulk("Cu"), bulk("Si")])

@@ -58,11 +58,11 @@ def separate(spec: PathSpec, architecture: Architecture) -> Row:
 def together(spec: PathSpec, how: str, precision: str, architecture: Architecture) -> Row:
     """The kernels that make them, each in its best tile; none where one spills in every tile."""
     groups = DIVISIONS[how](spec)
-    given = {
-        f"{i} {tile}": (spec, group, str(tile), architecture)
+    given = [
+        (f"{i} {tile}", (spec, group, str(tile), architecture))
         for i, group in enumerate(groups)
         for tile in tiles(group.mul, precision)
-    }
+    ]
     made = dict(in_processes(tried, given, processors()))
     kernels: list[Row] = []
     for i, group in enumerate(groups):

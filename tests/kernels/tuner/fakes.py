@@ -24,16 +24,17 @@ def candidate(config, instructions=100.0, occupancy=1.0, rejected=None) -> Candi
 class Compiler:
     """Counts what it compiles; ``facts`` of a source says what ``read_facts`` finds then."""
 
-    def __init__(self, facts=None, fail=()):
+    def __init__(self, facts=None, fail=(), error=None):
         self.facts = facts or (lambda source: {})
         self.fail = fail
+        self.error = error or RuntimeError("out of\nregisters")
         self.compiled = []
 
     def __call__(self, source, architecture):
         config = (source.constexprs["BLOCK"], source.constexprs["STAGES"])
         self.compiled.append((source.name, *config))
         if config in self.fail:
-            raise RuntimeError("out of\nregisters")
+            raise self.error
         return SimpleNamespace(source=source)
 
     def read(self, name, made, architecture, warps, blocks, degree):

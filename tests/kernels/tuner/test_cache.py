@@ -64,6 +64,18 @@ def test_the_winner_is_the_fastest_by_median_else_the_most_promising():
     assert compiled(complete=False).winner is None
 
 
+def test_atomics_are_for_what_was_timed():
+    """Their results differ from run to run: an estimate is no reason for that."""
+    atomic = Config(16, 1, 1, "atomic")
+    found = (candidate(atomic, 1.0), candidate(A, 100.0))
+    assert Entry(key(), found, complete=True).winner == A
+    assert Entry(key(), found[:1], complete=True).winner == atomic, "nothing else can be used"
+    spills = (found[0], candidate(A, rejected="it spills"))
+    assert Entry(key(), spills, complete=True).winner == atomic
+    times = (Timed(atomic, (1.0,)), Timed(A, (2.0,)))
+    assert Entry(key(), found, complete=True, timed=times, device="GPU").winner == atomic
+
+
 def test_whatever_differs_is_another_key(monkeypatch):
     spec = scalars()
     base = key_of(spec, torch.float32, H100, 32)

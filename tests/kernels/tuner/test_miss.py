@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,9 +13,9 @@ import torch
 from irprune.kernels.triton.config import configs, default, shallow
 from irprune.kernels.tuner import cache, lookup, miss
 from irprune.kernels.tuner.architecture import architecture_named
-from irprune.kernels.tuner.entry import key_of
+from irprune.kernels.tuner.entry import Entry, Key, key_of
 from tests.kernels.specs import polynomial
-from tests.kernels.tuner.fakes import scalars
+from tests.kernels.tuner.fakes import candidate, scalars
 
 pytest.importorskip("triton")
 
@@ -59,6 +60,8 @@ def test_what_is_not_known_is_surveyed_once_and_said(monkeypatch, capsys, spec, 
     lookup._lookup.cache_clear()
     monkeypatch.setattr(subprocess, "run", None)  # nobody is asked again
     assert look(spec) == winner
+    known = miss.survey_apart(spec, torch.float32, H100, kept.key.degree)
+    assert known == kept, "another process has done it in the meantime"
 
 
 def answering(monkeypatch, answer):
@@ -71,6 +74,13 @@ def answering(monkeypatch, answer):
 
     monkeypatch.setattr(subprocess, "run", run)
     return asked
+
+
+FOREIGN = Entry(
+    Key("spec", "float32", "ir_mul", 1, "sm_90", "3.0.0", "12.9.86", 32),
+    (candidate(default(scalars())),),
+    complete=True,
+).to_json()
 
 
 def raise_timeout():
@@ -91,6 +101,17 @@ def raise_timeout():
             "the survey failed: exit code -9",
         ),
         (raise_timeout, "the survey failed: Command 'python' timed out after 600 seconds"),
+        (
+            lambda: SimpleNamespace(returncode=0, stderr="", stdout=""),
+            f"{sys.executable} answered what is no entry: JSONDecodeError('Expecting value: line 1"
+            " column 1 (char 0)')",
+        ),
+        (
+            lambda: SimpleNamespace(
+                returncode=0, stderr="", stdout=f"hello\n{json.dumps(FOREIGN)}\n"
+            ),
+            f"{sys.executable} has other versions: it answered for {Key.from_json(FOREIGN['key'])}",
+        ),
     ],
 )
 def test_a_survey_that_fails_leaves_the_default_and_says_why(monkeypatch, capsys, answer, reason):
@@ -98,10 +119,53 @@ def test_a_survey_that_fails_leaves_the_default_and_says_why(monkeypatch, capsys
     asked = answering(monkeypatch, answer)
     assert look(spec) == default(spec)
     assert look(spec) == default(spec)
-    assert asked == [[sys.executable, "-m", "irprune.kernels.tuner.miss"]]
-    assert capsys.readouterr().err.splitlines()[1:] == [
-        f"irprune: the default configuration is used for {spec.key} {WHERE}: {reason} (irprune tune)"
-    ]
+    assert asked == [[sys.executable, "-c", miss.ASK]]
+    said = capsys.readouterr().err
+    assert said.endswith(
+        f"\nirprune: the default configuration is used for {spec.key} {WHERE}: {reason}"
+        " (irprune tune)\n"
+    )
+
+
+def test_what_the_other_says_is_said_here(monkeypatch, capsys):
+    said = "noise\nirprune: the tuned configurations in x are damaged\nmore noise"
+    answering(monkeypatch, lambda: SimpleNamespace(returncode=1, stderr=said, stdout=""))
+    look(scalars())
+    found = capsys.readouterr().err.splitlines()
+    assert found[1] == "irprune: the tuned configurations in x are damaged"
+    assert found[2].endswith(": the survey failed: more noise (irprune tune)")
+
+
+def test_nothing_is_surveyed_where_it_cannot_be_kept(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("IRPRUNE_CACHE", str(tmp_path / "file"))
+    asked = answering(monkeypatch, lambda: None)
+    spec = scalars()
+    assert look(spec) == default(spec)
+    assert asked == []
+    assert f": nothing can be kept in {tmp_path / 'file' / 'tuned'}: " in capsys.readouterr().err
+
+
+def test_what_another_process_does_is_waited_for(monkeypatch, tmp_path):
+    """In vain here: it never ends."""
+    monkeypatch.setattr(miss, "SECONDS", 0.1)
+    spec = scalars()
+    key = key_of(spec, torch.float32, H100, 32)
+    asked = answering(monkeypatch, lambda: None)
+    with miss.alone(key), pytest.raises(miss.NoSurvey, match="nothing can be kept in"):
+        miss.survey_apart(spec, torch.float32, H100, 32)
+    assert asked == []
+
+
+def test_nothing_in_the_folder_that_we_are_in_is_run(monkeypatch, tmp_path):
+    """A file of the user's may be called as a module is."""
+    (tmp_path / "random.py").write_text("raise SystemExit('this is not random')")
+    monkeypatch.chdir(tmp_path)
+    spec = scalars()
+    key = key_of(spec, torch.float32, architecture_named("sm_90"), 32)
+    asked = {"kind": "path", "spec": spec.to_json(), "dtype": "nothing", "architecture": "sm_90"}
+    with pytest.raises(miss.NoSurvey, match="the survey failed: KeyError: 'degree'"):
+        miss.ask(sys.executable, asked, key)
 
 
 @pytest.mark.parametrize(

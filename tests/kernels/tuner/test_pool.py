@@ -35,7 +35,7 @@ def own(monkeypatch, tmp_path):
     pool._pool.cache_clear()
 
 
-GIVEN = {f"{n}!": (n,) for n in range(6)}
+GIVEN = [(f"{n}!", (n,)) for n in range(6)]
 
 
 def test_one_job_is_done_here_and_in_order(monkeypatch):
@@ -43,20 +43,20 @@ def test_one_job_is_done_here_and_in_order(monkeypatch):
     assert list(in_processes(math.factorial, GIVEN, 1)) == [
         (f"{n}!", math.factorial(n)) for n in range(6)
     ]
-    assert list(in_processes(os.getpid, {"alone": ()}, 8)) == [("alone", os.getpid())]
-    assert list(in_processes(math.factorial, {}, 8)) == []
+    assert list(in_processes(math.factorial, [], 1)) == []
 
 
 def test_processes_give_all_of_it():
+    assert list(in_processes(math.factorial, [], 2)) == []
     assert dict(in_processes(math.factorial, GIVEN, 2)) == dict(
         in_processes(math.factorial, GIVEN, 1)
     )
-    pids = {pid for _, pid in in_processes(os.getpid, dict.fromkeys("abcd", ()), 2)}
+    pids = {pid for _, pid in in_processes(os.getpid, [(n, ()) for n in "abcd"], 2)}
     assert os.getpid() not in pids
 
 
 def test_a_process_that_ends_is_an_error_and_the_next_work_is_done():
-    given = {"first": (3,), "second": (3,), "third": (3,)}
+    given = [("first", (3,)), ("second", (3,)), ("third", (3,))]
     with pytest.raises(CompilerDied) as error:
         list(in_processes(os._exit, given, 2))
     assert str(error.value) == (
@@ -68,11 +68,11 @@ def test_a_process_that_ends_is_an_error_and_the_next_work_is_done():
 
 def test_an_error_is_that_of_the_work():
     with pytest.raises(ValueError, match="negative"):
-        list(in_processes(math.factorial, {"a": (-1,), "b": (-2,)}, 2))
+        list(in_processes(math.factorial, [("a", (-1,)), ("b", (-2,))], 2))
 
 
 def test_who_stops_listening_stops_what_runs():
-    given = {str(i): (0.1 if i == 0 else 60.0,) for i in range(9)}
+    given = [(str(i), (0.1 if i == 0 else 60.0,)) for i in range(9)]
     start = time.perf_counter()
     for name, _ in in_processes(time.sleep, given, 2):
         processes = list(pool._pool(2)._processes.values())
@@ -86,10 +86,74 @@ def test_who_stops_listening_stops_what_runs():
 
 
 def test_the_time_ends():
-    given = {str(i): (0.1 if i == 0 else 60.0,) for i in range(9)}
+    given = [(str(i), (0.1 if i == 0 else 60.0,)) for i in range(9)]
     start = time.perf_counter()
     assert [name for name, _ in in_processes(time.sleep, given, 2, seconds=4.0)] == ["0"]
     assert time.perf_counter() - start < 30
+
+
+def test_the_time_ends_where_one_job_is_done_at_a_time():
+    start = time.perf_counter()
+    given = [(str(i), (0.4,)) for i in range(20)]
+    done = [name for name, _ in in_processes(time.sleep, given, 1, seconds=1.0)]
+    assert done == ["0", "1", "2"], "the one that has begun is done to its end"
+    assert time.perf_counter() - start < 3
+
+
+def timed_out(i):
+    if i == 1:
+        raise TimeoutError(110, "a disk far away")
+    return i
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("seconds", [None, 60.0])
+def test_an_error_of_the_work_is_not_the_end_of_the_time(jobs, seconds):
+    with pytest.raises(TimeoutError, match="a disk far away"):
+        list(in_processes(timed_out, [(str(i), (i,)) for i in range(4)], jobs, seconds))
+
+
+def sleeper(folder, i):
+    """What an assembler is to a compiler: a program of its own."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    with open(os.path.join(folder, str(i)), "w") as file:
+        file.write(str(child.pid))
+    child.wait()
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks for processes under /proc")
+def test_what_a_process_started_ends_with_it(tmp_path):
+    given = [(str(i), (str(tmp_path), i)) for i in range(2)]
+    assert list(in_processes(sleeper, given, 2, seconds=5.0)) == []
+    pids = [int(p.read_text()) for p in tmp_path.iterdir() if p.name.isdigit()]
+    assert len(pids) == 2
+    until = time.perf_counter() + 10
+    while any(map(alive, pids)) and time.perf_counter() < until:
+        time.sleep(0.1)
+    assert not any(map(alive, pids))
+
+
+def test_work_begins_while_the_last_of_it_is_made():
+    seen = []
+
+    def given():
+        yield "first", (2,)
+        until = time.perf_counter() + 30
+        while pool._pool(2)._processes is None or not pool._pool(2)._processes:
+            assert time.perf_counter() < until
+        seen.append("processes")
+        yield "second", (3,)
+
+    assert dict(in_processes(math.factorial, given(), 2)) == {"first": 2, "second": 6}
+    assert seen == ["processes"]
 
 
 def test_a_process_that_ended_between_two_works_is_replaced():
@@ -108,7 +172,7 @@ def test_an_interrupt_ends_it_at_once(tmp_path):
         "from irprune.kernels.tuner.pool import in_processes\n"
         "def main():\n"
         "    threading.Timer(3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\n"
-        "    list(in_processes(time.sleep, {str(i): (60,) for i in range(5)}, 2))\n"
+        "    list(in_processes(time.sleep, [(str(i), (60,)) for i in range(5)], 2))\n"
         "if __name__ == '__main__':\n"
         "    main()\n"
     )

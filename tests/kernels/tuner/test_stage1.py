@@ -169,6 +169,25 @@ def test_what_does_not_compile_is_rejected(compiler):
     assert found.rejected == "forward_0: RuntimeError: out of registers"
 
 
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), MemoryError(), AttributeError("device_caches")],
+)
+def test_what_is_no_fault_of_a_configuration_is_not_held_against_it(compiler, error):
+    compiler.fail, compiler.error = {(16, 1)}, error
+    with pytest.raises(type(error)):
+        inspect(scalars(), Config(16, 1, 1, "csr"), torch.float32, H100, 32, compiler)
+
+
+def test_errors_of_triton_and_its_assembler_are(compiler):
+    from triton.runtime.errors import OutOfResources, PTXASError
+
+    for error in (PTXASError("it does not fit"), OutOfResources(2, 1, "shared memory")):
+        compiler.fail, compiler.error = {(16, 1)}, error
+        found = inspect(scalars(), Config(16, 1, 1, "csr"), torch.float32, H100, 32, compiler)
+        assert found.rejected.startswith(f"forward_0: {type(error).__name__}: ")
+
+
 def test_a_survey_has_every_configuration_of_one_stage_and_names_the_best(compiler):
     spec = scalars()
     cheap = {(32, 1): 10.0}
@@ -219,7 +238,7 @@ def test_a_survey_in_which_nothing_is_left(compiler):
         usable(spec, found, "sm_90")
     assert str(error.value) == (
         f"no configuration of {spec.key} can be used on sm_90; the first, {configs(spec)[0]}:"
-        " forward_0: 8 bytes per thread spill"
+        " forward_0: 8 bytes per thread spill (--fresh tries all again)"
     )
 
 

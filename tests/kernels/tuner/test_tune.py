@@ -14,6 +14,7 @@ from irprune.errors import CheckFailed, UsageError
 from irprune.kernels.triton.config import Config, configs, deeper, pin, pinned, shallow
 from irprune.kernels.tuner import cache, stage1, stage2, tune
 from irprune.kernels.tuner.entry import key_of
+from irprune.kernels.tuner.pool import CompilerDied
 from irprune.kernels.tuner.stage2 import Problem, check, problem, race, with_gradients
 from irprune.passmanager import no_progress
 from irprune.specs.problems import SHAPES, problem_named
@@ -210,6 +211,9 @@ def test_on_a_gpu_the_best_few_are_timed_and_kept(compiler, monkeypatch):
     )  # of the same architecture
     again = tuner.tune(request(spec, device="cuda", best=3, rounds=5), no_progress)
     assert again["device"] == "another GPU"
+    assert [t["config"] for t in again["timed"]] == timed, (
+        "the same race, and not of the deeper ones"
+    )
     assert len(pinned) == 2
 
 
@@ -230,6 +234,39 @@ def test_loads_in_flight_that_spill_take_no_part(compiler, monkeypatch, spill):
     assert found["winner"] == str(left[-1] if left else best)
     rejected = [c["config"] for c in found["candidates"] if c["rejected"]]
     assert rejected == [str(c) for c in deeper(spec, best) if c.stages in spill]
+
+
+def test_a_compiler_that_dies_of_loads_in_flight_takes_nothing_with_it(
+    compiler, monkeypatch, capsys
+):
+    spec, best = scalars(), Config(16, 1, 1, "csr")
+    monkeypatch.setattr(tune, "_architecture", lambda name, device: stage_architecture())
+    monkeypatch.setattr(tune, "problem", lambda s, t, device, d, n=0: problem(s, t, CPU, d, 40))
+    monkeypatch.setattr(tune, "triton_call", lambda given, c: call_of(spec, given, c))
+    monkeypatch.setattr(tune, "device_name", lambda device: "a fake GPU")
+    monkeypatch.setattr(tune, "pin", lambda *a: None)
+
+    def dying(*arguments, wanted=None, **options):
+        if wanted is not None:
+            raise CompilerDied("a process ended")
+        return stage1.survey(*arguments, **options)
+
+    monkeypatch.setattr(tune, "survey", dying)
+    slow = {c: 2.0 - 0.5 * (c.block == 16) - 0.5 * (c.variant == "csr") for c in configs(spec)}
+    tuner = tune.TritonTuner(compiler, lambda device: Clockwork(slow))
+    found = tuner.tune(request(spec, device="cuda", best=3, rounds=1), no_progress)
+    assert (found["winner"], found["stage"]) == (str(best), 2)
+    assert capsys.readouterr().err == (
+        f"irprune: {best} of {spec.key} is not tried with more loads in flight: a process ended\n"
+    )
+    assert tuner.tune(request(spec, device="cuda"), no_progress)["cached"]
+
+
+def test_nothing_is_tuned_in_the_interpreter(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert tune.TritonTuner().declines(request(scalars())) == (
+        "in Triton's interpreter (TRITON_INTERPRET=1) nothing is compiled"
+    )
 
 
 def call_of(spec, given, config):
