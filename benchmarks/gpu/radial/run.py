@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.radial.compiled import HIDDEN, compare
+from benchmarks.gpu.stages import gpu_versions
 from benchmarks.machine import stamp
 from irprune.kernels.tuner.architecture import architecture_named, architecture_of
 from irprune.specs.problems import problem_named
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         architecture = architecture_named(given.arch)
     result = {
         **stamp("radial", "python -m benchmarks.gpu.radial.run"),
+        "gpu_versions": gpu_versions(),
         "architecture": architecture.name,
         "hidden": HIDDEN,
         "layers": {},
