@@ -22,12 +22,14 @@ from irprune.specs.path import PathSpec
 PRECISIONS = ("ieee", "tf32x3", "tf32")
 HIDDEN = 64
 """What goes into the last radial layer of MACE and SevenNet."""
+INSTRUCTIONS, FLOPS, BYTES = 132 * 4 * 1.98e9, 67e12, 4.8e12
+"""Per second, of an H200 by its data sheet: warp instructions, float32, memory."""
 Row = dict[str, Any]
 
 
 def compare(spec: PathSpec, architecture: Architecture) -> Row:
     """Both ways for one convolution: the fewest instructions per edge of what does not spill."""
-    return {
+    made = {
         "weights": spec.n_weights,
         "flops_of_radial_layer": 2 * HIDDEN * spec.n_weights,
         "separate": separate(spec, architecture),
@@ -36,6 +38,25 @@ def compare(spec: PathSpec, architecture: Architecture) -> Row:
             for precision in PRECISIONS
         },
     }
+    return {**made, "least_ns_per_edge": least(spec, made)}
+
+
+def least(spec: PathSpec, made: Row) -> dict[str, float]:
+    """Nanoseconds per edge that no H200 can do better in, on paper.
+
+    Separate: the layer for every pair of edges, bound by FLOPs in float32 and by what it writes in tf32;
+    then the convolution, bound by what it reads. Fused: by its instructions alone.
+    """
+    first, harmonics, last = spec.dims
+    row = 4 * spec.n_weights
+    read = row + 4 * harmonics + 3 * 8 + 4 * (first + last) / DEGREE
+    layer = {"float32": made["flops_of_radial_layer"] / 2 / FLOPS, "tf32": row / 2 / BYTES}
+    found = {f"separate {p}": seconds + read / BYTES for p, seconds in layer.items()}
+    for p, ways in made["fused"].items():
+        counts = [w["instructions"] for w in ways.values() if w["instructions"] is not None]
+        if counts:
+            found[f"fused {p}"] = min(counts) / INSTRUCTIONS
+    return {name: round(1e9 * seconds, 2) for name, seconds in found.items()}
 
 
 def separate(spec: PathSpec, architecture: Architecture) -> Row:
