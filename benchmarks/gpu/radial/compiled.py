@@ -44,7 +44,7 @@ def compare(spec: PathSpec, architecture: Architecture) -> Row:
 def least(spec: PathSpec, made: Row) -> dict[str, float]:
     """Nanoseconds per edge that no H200 can do better in, on paper.
 
-    Separate: the layer for every pair of edges, bound by FLOPs in float32 and by what it writes in tf32;
+    Separate: the layer for every pair of edges, bound by FLOPs in float32, by what it writes in tf32;
     then the convolution, bound by what it reads. Fused: by its instructions alone.
     """
     first, harmonics, last = spec.dims
