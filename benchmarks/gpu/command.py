@@ -52,6 +52,9 @@ def missing_models(given: argparse.Namespace) -> str | None:
         missing = [m for m in getattr(given, name) if not Path(m).is_file()]
         if missing:
             return f"--{name} names what is no file: {', '.join(missing)}; {maker} writes them"
+    named = [Path(m).name for m in given.models]
+    if len(set(named)) < len(named):
+        return f"--models names files that are called the same: {', '.join(named)}; rename them"
     if given.originals and len(given.originals) != len(given.models):
         return (
             f"--originals names {len(given.originals)} files for {len(given.models)} --models:"

@@ -160,7 +160,7 @@ def time_models(
 
     given = (
         (
-            {"model": model, "wanted_atoms": atoms},
+            {"model": Path(model).name, "wanted_atoms": atoms},
             partial(measure, model, atoms, device, layout=arguments.layout, original=original),
         )
         for atoms in SIZES
@@ -187,7 +187,7 @@ def time_captured(
 
     given = (
         (
-            {"model": model, "wanted_atoms": atoms},
+            {"model": Path(model).name, "wanted_atoms": atoms},
             partial(measure, model, atoms, device, layout=arguments.layout),
         )
         for atoms in SIZES

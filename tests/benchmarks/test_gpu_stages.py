@@ -171,7 +171,7 @@ def test_the_stages_write_what_there_was_time_for(device, tmp_path, monkeypatch,
     assert len(found["results"]) + len(found["not_reached"]) == 7
     assert found["not_reached"]
     assert json.loads((tmp_path / "models.json").read_text())["not_reached"] == [
-        [model, n] for n in models.SIZES
+        ["fast.irp", n] for n in models.SIZES
     ]
 
 
