@@ -110,7 +110,7 @@ def _near(arguments: argparse.Namespace, architecture: Architecture) -> Iterator
 
 
 def _served(arguments: argparse.Namespace, architecture: Architecture) -> Iterator[Given]:
-    """What a user gets for the kernels of a model, on the crystals that it is timed on."""
+    """What serves the kernels of a model, by a table or by default, on the crystals of ``models``."""
     from benchmarks.gpu.models import SIZES, structure_for
     from irprune import api
     from irprune.data.batch import collate
@@ -140,9 +140,12 @@ def compile_ahead(
     asked: list[str] = []
 
     def given() -> Iterator[tuple[str, Given]]:
-        for name, one in wanted(arguments, architecture):
-            asked.append(name)
-            yield name, one
+        try:
+            for name, one in wanted(arguments, architecture):
+                asked.append(name)
+                yield name, one
+        except Exception as error:  # what is known by then is compiled
+            sys.stderr.write(f"not all is compiled ahead: {type(error).__name__}: {error}\n")
 
     try:
         made = in_processes(fill, given(), arguments.jobs or processors(), seconds)

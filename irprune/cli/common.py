@@ -80,8 +80,8 @@ class Session:
     def load_for(self, model: str, pipeline: Pipeline) -> Any:
         """A model as a graph, for a pipeline to begin with.
 
-        What only a graph file brings is known when it is loaded; whatever else a pipeline lacks is said
-        before that.
+        What a pipeline lacks is said before a checkpoint is loaded. A graph file is loaded first: what
+        has been done to it is known then.
 
         Raises:
             PipelineError: a pass needs what none before it, and not the file, provides.

@@ -16,7 +16,7 @@ from irprune.irreps import BoolMask, IrrepsType
 from irprune.ops.base import Keep, Trait, op_named
 from irprune.slicing import masked_and_sliced, slice_graph
 from irprune.testing.subject import NODE, PATH, Subject
-from irprune.verification.checks import worse
+from irprune.verification.checks import worse, worst_of
 from irprune.verification.ladder import compare_on_examples
 
 Check = Callable[[Subject], float]
@@ -26,7 +26,9 @@ def difference(a: Tensor, b: Tensor) -> float:
     """Largest difference, relative to the largest value."""
     if a.shape != b.shape:
         return float("inf")
-    return float((a - b).abs().max() / a.abs().max().clamp(min=1e-12)) if a.numel() else 0.0
+    return (
+        float(((a - b).abs().max() / a.abs().max().clamp(min=1e-12)).detach()) if a.numel() else 0.0
+    )
 
 
 def trait(s: Subject) -> float:
@@ -107,7 +109,7 @@ def equivariance(s: Subject) -> float:
             for x, t in zip(operands, s.site.types, strict=True)
         ]
         expected = s.module(*operands) @ _representation(out, matrix).T
-        worst = max(worst, difference(expected, s.module(*turned)))
+        worst = worse(worst, difference(expected, s.module(*turned)))
     return worst
 
 
@@ -146,7 +148,7 @@ def pickling(s: Subject) -> float:
     operands = s.operands(1)
     value = s.module(*operands)
     copies = (pickle.loads(pickle.dumps(s.module)), copy.deepcopy(s.module))
-    return max(difference(value, c(*operands)) for c in copies)
+    return worst_of(difference(value, c(*operands)) for c in copies)
 
 
 def reference(s: Subject) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -101,7 +102,7 @@ def compare_on_examples(
     graph: EquivariantGraph, a: torch.nn.Module, b: torch.nn.Module, grow: int = 0
 ) -> float:
     """Largest relative difference of values and gradients of two modules on random inputs; NaN where
-    one of them is not a number.
+    one of them is not a number, or there are none.
     """
     inputs = [
         x.clone().requires_grad_(x.is_floating_point()) for x in graph.example(seed=grow, grow=grow)
@@ -125,11 +126,10 @@ def compare_on_examples(
         pairs = zip(floating, grads, strict=True)
         filled = [torch.zeros_like(x) if g is None else g for x, g in pairs]
         results.append([*(v.detach() for v in values), *filled])
-    return worst_of(
-        float((x - y).abs().max() / x.abs().max().clamp(min=1e-12))
-        for x, y in zip(*results, strict=True)
-        if x.numel()
-    )
+    pairs = [(x, y) for x, y in zip(*results, strict=True) if x.numel()]
+    if not pairs:
+        return math.nan
+    return worst_of(float((x - y).abs().max() / x.abs().max().clamp(min=1e-12)) for x, y in pairs)
 
 
 def verify_graph(

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ TABLES = "IRPRUNE_TUNED"
 """Variable: tables of tuned configurations, separated as paths are."""
 SHIPPED = Path(__file__).parent / "tables"
 """Tables that come with irprune."""
+
+FARTHEST = 13
+"""Powers of two between the fewest and the most edges per node that are looked up."""
 
 _told: set[str] = set()
 
@@ -53,6 +57,16 @@ def load(key: Key) -> Entry | None:
     if own is None or (shared is not None and shared.stage > own.stage):
         return shared
     return own
+
+
+def load_near(key: Key) -> Entry | None:
+    """What has a winner for a key, or for another number of edges per node: the nearest in ratio."""
+    near = (2**step for step in range(FARTHEST))
+    for degree in (d for ratio in near for d in (key.degree * ratio, key.degree // ratio) if d):
+        found = load(replace(key, degree=degree))
+        if found is not None and found.winner is not None:
+            return found
+    return None
 
 
 def read(key: Key) -> Entry | None:

@@ -79,8 +79,8 @@ def lookup(
     device: str | None = None,
 ) -> Config:
     """The timed winner of the cache, else that of compilation, else the default; says which, and where
-    it was timed on another GPU of the same architecture than ``device``. What is not in the cache is
-    compiled first (``survey_apart``).
+    it was timed on another GPU of the same architecture than ``device``. What is known for another
+    number of edges per node is used; what is not known at all is compiled first (``survey_apart``).
     """
     return _lookup(spec, dtype, architecture, degree_of(spec, degree), device)
 
@@ -94,27 +94,30 @@ def _lookup(
     device: str | None,
 ) -> Config:
     key = key_of(spec, dtype, architecture, degree)
-    entry = cache.load(key)
-    winner = None if entry is None else entry.winner
+    entry = cache.load_near(key)
     what = f"{spec.key} on {architecture.name} in {key.dtype}"
     if isinstance(spec, PathSpec):
         what += f" with about {degree} edges per node"
-    if winner is not None and winner not in configs(spec):
-        cache.say(f"the tuned configuration {winner} of {what} is not legal: the default is used")
-        return default(spec)
-    if winner is None:
+    if entry is None:
         try:
-            entry = survey_apart(spec, dtype, architecture, degree)
+            entry = survey_apart(spec, dtype, architecture)
         except NoSurvey as error:
             cache.say(f"the default configuration is used for {what}: {error} (irprune tune)")
             return default(spec)
-        winner = entry.winner
-        assert winner is not None  # a survey without one is an error
-    if entry is not None and entry.stage == 1:
+    winner = entry.winner
+    if winner not in configs(spec):
+        cache.say(f"the tuned configuration {winner} of {what} is not legal: the default is used")
+        return default(spec)
+    if entry.stage == 1:
         cache.say(
             f"no configuration is timed for {what}: the most promising one by compilation is used"
             " (irprune tune on that GPU times it)"
         )
-    elif entry is not None and device is not None and entry.device != device:
+    elif entry.key != key:
+        cache.say(
+            f"no configuration is timed for {what}: that for about {entry.key.degree} is used (irprune"
+            " tune)"
+        )
+    elif device is not None and entry.device != device:
         cache.say(f"the configuration of {what} was timed on {entry.device}, and not on {device}")
     return winner

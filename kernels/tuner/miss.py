@@ -19,11 +19,13 @@ from typing import Any
 import filelock
 import torch
 
+from irprune.cost import DEFAULT_EDGES_PER_ATOM
 from irprune.errors import IrpruneError
+from irprune.kernels.triton.backend import interpreted
 from irprune.kernels.triton.config import shallow
 from irprune.kernels.tuner import cache
 from irprune.kernels.tuner.architecture import Architecture
-from irprune.kernels.tuner.entry import Entry, Key, key_of
+from irprune.kernels.tuner.entry import Entry, Key, degree_of, key_of
 from irprune.specs.path import PathSpec
 from irprune.specs.poly import PolySpec
 from irprune.tuning import TuneRequest
@@ -43,16 +45,18 @@ class NoSurvey(IrpruneError):
 
 
 def survey_apart(
-    spec: PathSpec | PolySpec, dtype: torch.dtype, architecture: Architecture, degree: int
+    spec: PathSpec | PolySpec, dtype: torch.dtype, architecture: Architecture
 ) -> Entry:
     """Compiles the configurations of a spec for an architecture, and says so.
 
-    Of several processes one does it, and the others wait for it.
+    For the usual number of edges per node: the estimate hardly depends on it. Of several processes one
+    does it, and the others wait for it.
 
     Raises:
-        NoSurvey: it is switched off, what is found could not be kept, there is no interpreter to ask,
+        NoSurvey: it is switched off, there is nothing to survey with, what is found could not be kept,
             it takes too long, or it fails.
     """
+    degree = degree_of(spec, DEFAULT_EDGES_PER_ATOM)
     python, key = interpreter(), key_of(spec, dtype, architecture, degree)
     asked = {
         "kind": next(k for k, t in SPECS.items() if isinstance(spec, t)),
@@ -61,33 +65,39 @@ def survey_apart(
         "architecture": architecture.name,
         "degree": degree,
     }
-    with alone(key):
+    what = f"{spec.key} on {architecture.name} in {key.dtype}"
+    with alone(key, what):
         known = cache.read(key)
-        if known is not None and known.winner is not None:
-            return known
-        cache.say(
-            f"no configuration is known for {spec.key} on {architecture.name}: its"
-            f" {len(shallow(spec))} are compiled, once ({SWITCH}=0 leaves that out)"
-        )
-        return ask(python, asked, key)
+        if known is None or known.winner is None:
+            cache.say(
+                f"no configuration is known for {what}: its {len(shallow(spec))} are compiled, once"
+                f" ({SWITCH}=0 leaves that out)"
+            )
+            known = ask(python, asked, key)
+    if known.winner is None:
+        raise NoSurvey("none of its configurations can be used")
+    return known
 
 
 def interpreter() -> str:
     """The Python that runs here.
 
     Raises:
-        NoSurvey: it is switched off, or the program that runs does not say where its Python is.
+        NoSurvey: it is switched off, nothing can be compiled, or the program that runs does not say
+            where its Python is.
     """
     if os.environ.get(SWITCH) == "0":
         raise NoSurvey(f"{SWITCH}=0")
+    if interpreted():
+        raise NoSurvey("in Triton's interpreter (TRITON_INTERPRET=1) nothing is compiled")
     if not Path(sys.executable or "").name.startswith("python"):
         raise NoSurvey(f"{sys.executable or 'what runs here'} is no Python to survey with")
     return sys.executable
 
 
 @contextmanager
-def alone(key: Key) -> Iterator[None]:
-    """One process at a time for a key.
+def alone(key: Key, what: str) -> Iterator[None]:
+    """One process at a time for a key; says that it waits for another.
 
     Raises:
         NoSurvey: the cache cannot be written, so that every start would do it again; or another process
@@ -96,9 +106,15 @@ def alone(key: Key) -> Iterator[None]:
     folder = cache.folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / f"{key.name}.lock", timeout=SECONDS)
-        lock.acquire()
-    except OSError as error:  # filelock's Timeout is one
+        lock = filelock.FileLock(folder / f"{key.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            cache.say(f"another process compiles the configurations of {what}: it is waited for")
+            lock.acquire(timeout=SECONDS)
+    except filelock.Timeout as error:
+        raise NoSurvey(f"another process has not surveyed it in {SECONDS} s") from error
+    except (OSError, NotImplementedError) as error:  # a file system may have no locks
         raise NoSurvey(f"nothing can be kept in {folder}: {error}") from error
     try:
         yield
@@ -116,16 +132,20 @@ def ask(python: str, asked: dict[str, Any], key: Key) -> Entry:
     try:
         done = subprocess.run(
             [python, "-c", ASK],
-            input=json.dumps(asked), capture_output=True, text=True, timeout=SECONDS, check=False,
+            input=json.dumps(asked), capture_output=True, timeout=SECONDS, check=False,
+            encoding="utf-8", errors="replace", env={**os.environ, "PYTHONSAFEPATH": "1"},
         )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired as error:
+        raise NoSurvey(f"the survey takes more than {SECONDS} s") from error
+    except OSError as error:
         raise NoSurvey(f"the survey failed: {error}") from error
     lines = done.stderr.strip().splitlines()
     for line in lines:
         if line.startswith("irprune: "):
             cache.say(line.removeprefix("irprune: "))
     if done.returncode != 0:
-        last = lines[-1] if lines else f"exit code {done.returncode}"
+        # one that was killed says no reason, but what others say of it
+        last = lines[-1] if lines and done.returncode > 0 else f"exit code {done.returncode}"
         raise NoSurvey(f"the survey failed: {last}")
     try:
         entry = Entry.from_json(json.loads(done.stdout.strip().rpartition("\n")[2]))

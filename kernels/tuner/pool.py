@@ -9,6 +9,7 @@ import functools
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, TimeoutError, as_completed
@@ -34,9 +35,9 @@ def in_processes(
 ) -> Iterator[tuple[str, R]]:
     """``work(*arguments)`` for each of ``given``, so many at once: (name, result) as they end.
 
-    With one job it is done here and in order. Processes begin afresh: ``work``
-    and its arguments must be picklable, and a script that comes here needs the usual guard of
-    ``__main__``. Whoever stops listening, or is interrupted, stops what runs.
+    With one job it is done here and in order. Processes begin afresh: ``work`` and its arguments must
+    be picklable, and a script that comes here needs the usual guard of ``__main__``. Whoever stops
+    listening, is interrupted or is killed stops what runs.
 
     Args:
         work: a function of a module.
@@ -62,25 +63,30 @@ def in_processes(
         return
     if not all(p.is_alive() for p in _processes(jobs)):  # one has ended since the last time
         _stop(jobs)
-    waiting: list[str] = []
+    futures: dict[Future[R], str] = {}
+    listening = True
     try:
-        futures: dict[Future[R], str] = {}
         for name, arguments in given:
-            waiting.append(name)
+            if left() == 0.0:
+                return
             futures[_pool(jobs).submit(work, *arguments)] = name
         for future in _until(futures, left()):
-            made = future.result()
-            waiting.remove(futures[future])
-            yield futures[future], made
+            yield futures[future], future.result()
+        listening = not all(f.done() for f in futures)
     except BrokenProcessPool as error:
+        lost = [name for future, name in futures.items() if not _made(future)]
         raise CompilerDied(
             "a process that compiled kernels ended, as where a compiler crashes, memory does not"
             " suffice, or a script has no guard of __main__; it had one of these:"
-            f" {'; '.join(waiting[: 2 * jobs])}"
+            f" {'; '.join(lost[: 2 * jobs])}"
         ) from error
     finally:
-        if waiting:
+        if listening:  # some of it is left, or something was raised
             _stop(jobs)
+
+
+def _made(future: Future[R]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
 
 
 def _until(futures: Iterable[Future[R]], seconds: float | None) -> Iterator[Future[R]]:
@@ -115,9 +121,19 @@ def _stop(jobs: int) -> None:
 
 
 def _begin() -> None:
-    """What a process starts ends with it: they are a group. A key that interrupts is for the process
-    that began the work, which stops the others.
+    """What a process starts ends with it: they are a group. It ends itself when the one that began the
+    work is gone, however that went. A key that interrupts is for that one, which stops the others.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
         os.setpgrp()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    if hasattr(os, "killpg"):
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)

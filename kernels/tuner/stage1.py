@@ -6,7 +6,8 @@ well programs of its size can hide the latency of memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from irprune.kernels.triton.source import Source, sources
 from irprune.kernels.tuner.architecture import Architecture
 from irprune.kernels.tuner.compile import compile_source
 from irprune.kernels.tuner.facts import KernelFacts, read_facts
-from irprune.kernels.tuner.pool import in_processes
+from irprune.kernels.tuner.pool import CompilerDied, in_processes
 from irprune.passmanager import Progress, no_progress
 from irprune.specs.path import PathSpec
 from irprune.specs.poly import PolySpec
@@ -26,6 +27,7 @@ from irprune.tuning import TuneError
 ENOUGH = 0.25
 """Share of the warps of a multiprocessor from which on more of them are taken to hide no more."""
 Compile = Callable[[Source, Architecture], Any]
+_CODE = re.compile(r"error code (-?\d+)")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ def inspect(
 ) -> Candidate:
     """Compiles all kernels of one configuration; one that spills, or that triton or its assembler does
     not take, is rejected. What else goes wrong, as with a full disk, is not its fault and is raised.
+
+    Raises:
+        CompilerDied: the assembler did not end by itself.
     """
     from triton.errors import TritonError
 
@@ -76,10 +81,8 @@ def inspect(
         try:
             made = compiler(source, architecture)
         except (RuntimeError, TritonError) as error:
-            reason = " ".join(str(error).split())[:200]
-            return Candidate(
-                config, tuple(found), f"{source.name}: {type(error).__name__}: {reason}"
-            )
+            _raise_if_killed(error)
+            return Candidate(config, tuple(found), f"{source.name}: {_short(error)}")
         facts = read_facts(source.name, made, architecture, config.warps, source.blocks, degree)
         found.append(facts)
         if facts.stack:
@@ -94,6 +97,17 @@ def inspect(
                 f" registers do not fit {architecture.name}",
             )
     return Candidate(config, tuple(found))
+
+
+def _raise_if_killed(error: Exception) -> None:
+    """An assembler that was killed, as where memory ends, says nothing of what it was given."""
+    code = _CODE.search(str(error))
+    if code and not 0 < int(code[1]) < 128 and int(code[1]) != 255:
+        raise CompilerDied(f"an assembler was ended by the system: {_short(error)}") from error
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def survey(
@@ -127,8 +141,10 @@ def survey(
     Returns:
         One candidate for each, in the order of ``wanted``.
 
+    What a compiler died of among others is compiled once more, alone, and rejected if it dies again.
+
     Raises:
-        CompilerDied: a process ended.
+        CompilerDied: every one of them dies, so that the cause is another.
     """
     wanted = shallow(spec) if wanted is None else wanted
     found = {c.config: c for c in known if c.config in wanted}
@@ -140,11 +156,36 @@ def survey(
     new = [c for c in wanted if c not in found]
     given = [(str(c), (spec, c, dtype, architecture, degree, compiler)) for c in new]
     progress(label, len(found), len(wanted))
-    for _, candidate in in_processes(inspect, given, jobs):
+    for candidate in _compiled(given, jobs):
         found[candidate.config] = candidate
         keep(so_far())
         progress(label, len(found), len(wanted))
     return so_far()
+
+
+def _compiled(given: Sequence[tuple[str, tuple[Any, ...]]], jobs: int) -> Iterator[Candidate]:
+    """Candidates as they are made, those that a compiler died of last."""
+    left = dict(given)
+    try:
+        for name, candidate in in_processes(inspect, given, jobs):
+            del left[name]
+            yield candidate
+    except CompilerDied as error:
+        cause, lived = error, len(left) < len(given)
+    if not left:
+        return
+    dead = []
+    for name, arguments in left.items():
+        try:
+            ((_, candidate),) = in_processes(inspect, [(name, arguments)], max(jobs, 2))
+        except CompilerDied as error:
+            dead.append(Candidate(arguments[1], (), f"its compiler dies: {_short(error)}"))
+            continue
+        lived = True
+        yield candidate
+    if not lived:
+        raise cause
+    yield from dead
 
 
 def usable(spec: PathSpec | PolySpec, found: Sequence[Candidate], where: str) -> None:
@@ -156,7 +197,7 @@ def usable(spec: PathSpec | PolySpec, found: Sequence[Candidate], where: str) ->
     if not any(c.rejected is None for c in found):
         raise TuneError(
             f"no configuration of {spec.key} can be used on {where}; the first,"
-            f" {found[0].config}: {found[0].rejected} (--fresh tries all again)"
+            f" {found[0].config}: {found[0].rejected}"
         )
 
 

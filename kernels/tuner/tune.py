@@ -89,7 +89,7 @@ class TritonTuner:
 
         found = survey(
             request.spec, dtype, architecture, key.degree,
-            known=() if known is None else known.candidates,
+            known=() if known is None or not ranked(known.candidates) else known.candidates,
             compiler=self.compiler, jobs=request.jobs, progress=progress, keep=keep,
         )  # fmt: skip
         usable(request.spec, found, architecture.name)

@@ -6,11 +6,14 @@ import math
 
 import pytest
 import torch
+from e3nn import o3
 from torch import nn
 
 import irprune
 from irprune.profile import kernels
 from irprune.slicing import slice_graph
+from irprune.testing import CHECKS, checks
+from irprune.testing.subject import subject
 from irprune.verification import ladder
 from irprune.verification.checks import make_check, worse, worst_of
 from tests import networks
@@ -66,6 +69,26 @@ def test_masked_sliced_fails_where_a_difference_is_no_number(
     monkeypatch.setattr(ladder, "compare_on_examples", lambda *a: next(answers))
     check = ladder.masked_sliced_rung(sliced, None)
     assert (check.ok, math.isnan(check.value)) == (False, True)
+
+
+def test_nothing_to_compare_is_no_agreement(graph: irprune.EquivariantGraph) -> None:
+    nothing = nn.Module()
+    nothing.forward = lambda *x: []  # type: ignore[assignment,method-assign]
+    graph = graph.replace(inputs={})
+    assert math.isnan(ladder.compare_on_examples(graph, nothing, nothing))
+
+
+@pytest.mark.parametrize("name", ["equivariance", "pickling"])
+@pytest.mark.parametrize("found", [(NAN, 0.0), (0.0, NAN)])
+def test_a_check_of_the_kit_overlooks_no_difference(
+    unscripted: None, monkeypatch: pytest.MonkeyPatch, name: str, found: tuple[float, float]
+) -> None:
+    tested = subject(lambda rng: (o3.Linear("2x0e+1x1o", "2x0e+1x1o"), {"x": "2x0e+1x1o"}), 0)
+    measure, tolerance = CHECKS[name]
+    assert measure(tested) <= tolerance
+    answers = iter(found)
+    monkeypatch.setattr(checks, "difference", lambda *a: next(answers))
+    assert math.isnan(measure(tested))
 
 
 def test_a_kernel_that_gives_no_number_is_wrong() -> None:

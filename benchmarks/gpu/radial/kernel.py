@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from irprune.edges import unpack
+from irprune.errors import UsageError
 from irprune.kernels.triton import convolution, launch
 from irprune.kernels.triton.config import Config
 from irprune.kernels.triton.convolution import Group, Path
@@ -32,7 +33,7 @@ class Tile:
     warps: int
     precision: str
     """Of the product of matrices: ``ieee`` is float32; ``tf32`` rounds both factors to 11 bits;
-    ``tf32x3`` makes up for that with two more products."""
+    ``tf32x3`` adds two products of what is rounded off."""
 
     def __str__(self) -> str:
         return ",".join(f"{name}={value}" for name, value in asdict(self).items())
@@ -62,8 +63,16 @@ def segments(spec: PathSpec) -> tuple[Group, ...]:
 
 
 def paths(spec: PathSpec) -> tuple[Group, ...]:
-    """A kernel for every path: it needs fewer registers. No two paths may share a result."""
-    return tuple(Group(g.mul, (p,)) for g in convolution.groups(spec) for p in g.paths)
+    """A kernel for every path: it needs fewer registers.
+
+    Raises:
+        UsageError: two paths share a result, which each kernel would write as if it were alone.
+    """
+    found = tuple(Group(g.mul, (p,)) for g in convolution.groups(spec) for p in g.paths)
+    targets = [p.target for g in found for p in g.paths]
+    if len(set(targets)) < len(targets):
+        raise UsageError(f"paths of {spec.key} share results: one kernel for each cannot add them")
+    return found
 
 
 DIVISIONS: dict[str, Callable[[PathSpec], tuple[Group, ...]]] = {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.gpu.radial import compiled
+from benchmarks.gpu.radial import compiled, ways
 from benchmarks.gpu.radial import timed as study
 from benchmarks.gpu.radial.kernel import Tile, fused, paths, segments, tiles
 from irprune.edges import pack
+from irprune.errors import UsageError
 from irprune.irreps import Layout
 from irprune.kernels.triton import launch
 from tests.kernels import specs
@@ -25,8 +26,8 @@ def kernels(spec, tile, how=segments):
 @pytest.fixture
 def few(monkeypatch):
     """Four numbers go into the last radial layer, nine edges reach an atom."""
-    monkeypatch.setattr(study, "HIDDEN", 4)
-    monkeypatch.setattr(study, "DEGREE", 9)
+    monkeypatch.setattr(ways, "HIDDEN", 4)
+    monkeypatch.setattr(ways, "DEGREE", 9)
 
 
 @pytest.mark.usefixtures("few")
@@ -34,17 +35,24 @@ def few(monkeypatch):
 @pytest.mark.parametrize("edges", [2, 16])
 def test_it_is_the_convolution_of_its_own_weights(name, edges):
     """Tiles that are too large for the edges of an atom, and tiles of which an atom takes several."""
-    spec = specs.spec_named(name)
+    spec = specs.spec_named(name).in_layout(Layout.IR_MUL)
     ran = sum(n for k, n in launch.LAUNCHES.items() if k.startswith("fused"))
-    assert study.error(spec, kernels(spec, Tile(edges, 16, 1, "ieee")), CPU, 18) < 1e-6
+    given = ways.operands(spec, CPU, 18)
+    each = ways.Fused(kernels(spec, Tile(edges, 16, 1, "ieee")))
+    assert ways.error_of(spec, each, given) < 1e-6
     assert sum(n for k, n in launch.LAUNCHES.items() if k.startswith("fused")) > ran
+
+
+def test_a_kernel_for_each_path_is_refused_where_paths_share_a_result():
+    with pytest.raises(UsageError, match="share results: one kernel for each cannot add them"):
+        paths(specs.spec_named("shared"))
 
 
 @pytest.mark.usefixtures("few")
 def test_rows_are_looked_up_and_atoms_without_edges_get_zeros():
     spec = specs.spec_named("odd").in_layout(Layout.IR_MUL)
-    x, y, hidden, matrix, _ = study.operands(spec, CPU, 18)
-    x = torch.cat([x, x[:1]])
+    given = ways.operands(spec, CPU, 18)
+    x, y, hidden, matrix = torch.cat([given.x, given.x[:1]]), given.y, given.hidden, given.matrix
     sender, receiver = torch.tensor([1, 0, 0, 1]), torch.tensor([0, 1, 1, 0])
     rows = torch.tensor([1, 1, 0, 0])
     edges = pack(sender, receiver, 3, rows)
@@ -92,16 +100,21 @@ def test_both_ways_are_checked_and_timed_in_turn(monkeypatch):
         return 1e-6
 
     made = study.timed(spec, found, CPU, timer, 18)
-    assert set(made["errors"]) == {"ieee", "tf32"}
-    ways = set(made["ns_per_edge"])
-    assert ways == {
+    each = {
         "fused ieee",
         "fused tf32",
-        *(f"separate {p}, block=16{w}" for p in ("float32", "tf32") for w in ("", ", pairs")),
+        *(f"separate {p}{w}" for p in ("float32", "tf32") for w in ("", " pairs")),
     }
+    assert set(made["errors"]) == set(made["ns_per_edge"]) == each
+    assert made["failed"] == {}
     assert set(made["ns_per_edge"].values()) == {1e-6 / 18 * 1e9}
-    monkeypatch.setattr(study, "TOLERANCES", dict.fromkeys(study.TOLERANCES, 0.0))
-    assert set(study.timed(spec, found, CPU, timer, 18)) == {"wrong"}
+    monkeypatch.setitem(study.TOLERANCES, "tf32", 0.0)
+    monkeypatch.setattr(ways.Separate, "__call__", lambda self, *a: 1 / 0)
+    made = study.timed(spec, found, CPU, timer, 18)
+    assert set(made["ns_per_edge"]) == {"fused ieee"}
+    assert made["failed"]["fused tf32"].startswith("it is wrong by ")
+    assert made["config"] is None
+    assert "ZeroDivisionError" in made["failed"]["separate block=16,warps=1,stages=1,variant=csr"]
 
 
 def best(groups, precision):

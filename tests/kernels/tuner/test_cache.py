@@ -271,6 +271,20 @@ def test_a_layer_of_sevennet_0_is_in_the_shipped_table(architecture, monkeypatch
     assert cache.load(key_of(spec, torch.float32, place, 30.0)) is None
 
 
+def test_another_number_of_edges_per_node_is_near():
+    assert cache.load_near(key()) is None
+    cache.save(compiled(key(degree=4)))
+    cache.save(timed(key(degree=256)))
+    assert cache.load_near(key(degree=4)).key.degree == 4
+    assert cache.load_near(key(degree=16)).key.degree == 4
+    assert cache.load_near(key(degree=32)).key.degree == 256, "both are three steps away"
+    assert cache.load_near(key(degree=1)).key.degree == 4
+    assert cache.load_near(key(degree=4096)).key.degree == 256
+    assert cache.load_near(key(dtype="float64")) is None
+    cache.save(compiled(key(degree=8), complete=False))
+    assert cache.load_near(key(degree=8)).key.degree == 4, "what has no winner does not count"
+
+
 # Where kernels run
 
 
@@ -293,6 +307,16 @@ def test_without_times_the_winner_of_compilation_is_used_and_said(capsys):
         f"irprune: no configuration is timed for {spec.key} on sm_90 in float32 with about 32 edges"
         " per node: the most promising one by compilation is used (irprune tune on that GPU times"
         " it)\n"
+    )
+
+
+def test_what_is_known_for_another_number_of_edges_is_used_and_said(capsys):
+    spec = scalars()
+    cache.save(timed(key_of(spec, torch.float32, H100, 32)))
+    assert look(spec, 250.0) == A
+    assert capsys.readouterr().err == (
+        f"irprune: no configuration is timed for {spec.key} on sm_90 in float32 with about 256 edges"
+        " per node: that for about 32 is used (irprune tune)\n"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -52,15 +53,16 @@ def test_what_is_not_known_is_surveyed_once_and_said(monkeypatch, capsys, spec, 
     assert kept.winner == winner
     assert winner in configs(spec)
     assert capsys.readouterr().err == (
-        f"irprune: no configuration is known for {spec.key} on sm_90: its {legal} are compiled, once"
-        " (IRPRUNE_SURVEY=0 leaves that out)\n"
+        f"irprune: no configuration is known for {spec.key} on sm_90 in float32: its {legal} are"
+        " compiled, once (IRPRUNE_SURVEY=0 leaves that out)\n"
         f"irprune: no configuration is timed for {spec.key} on sm_90 in float32{of}: the most promising"
         " one by compilation is used (irprune tune on that GPU times it)\n"
     )
     lookup._lookup.cache_clear()
     monkeypatch.setattr(subprocess, "run", None)  # nobody is asked again
     assert look(spec) == winner
-    known = miss.survey_apart(spec, torch.float32, H100, kept.key.degree)
+    assert lookup.lookup(spec, torch.float32, H100, 500.0) == winner
+    known = miss.survey_apart(spec, torch.float32, H100)
     assert known == kept, "another process has done it in the meantime"
 
 
@@ -83,6 +85,12 @@ FOREIGN = Entry(
 ).to_json()
 
 
+def unusable():
+    spec = scalars()
+    found = tuple(candidate(c, rejected="it spills") for c in shallow(spec))
+    return Entry(key_of(spec, torch.float32, H100, 32), found, complete=True).to_json()
+
+
 def raise_timeout():
     raise subprocess.TimeoutExpired("python", 600)
 
@@ -100,7 +108,11 @@ def raise_timeout():
             lambda: SimpleNamespace(returncode=-9, stderr="", stdout=""),
             "the survey failed: exit code -9",
         ),
-        (raise_timeout, "the survey failed: Command 'python' timed out after 600 seconds"),
+        (raise_timeout, "the survey takes more than 600 s"),
+        (
+            lambda: SimpleNamespace(returncode=0, stderr="", stdout=json.dumps(unusable())),
+            "none of its configurations can be used",
+        ),
         (
             lambda: SimpleNamespace(returncode=0, stderr="", stdout=""),
             f"{sys.executable} answered what is no entry: JSONDecodeError('Expecting value: line 1"
@@ -146,26 +158,68 @@ def test_nothing_is_surveyed_where_it_cannot_be_kept(monkeypatch, capsys, tmp_pa
     assert f": nothing can be kept in {tmp_path / 'file' / 'tuned'}: " in capsys.readouterr().err
 
 
-def test_what_another_process_does_is_waited_for(monkeypatch, tmp_path):
+def test_what_another_process_does_is_waited_for(monkeypatch, capsys):
     """In vain here: it never ends."""
     monkeypatch.setattr(miss, "SECONDS", 0.1)
     spec = scalars()
-    key = key_of(spec, torch.float32, H100, 32)
     asked = answering(monkeypatch, lambda: None)
-    with miss.alone(key), pytest.raises(miss.NoSurvey, match="nothing can be kept in"):
-        miss.survey_apart(spec, torch.float32, H100, 32)
+    with miss.alone(key_of(spec, torch.float32, H100, 32), "it"):
+        assert look(spec) == default(spec)
     assert asked == []
+    assert capsys.readouterr().err == (
+        f"irprune: another process compiles the configurations of {spec.key} on sm_90 in float32: it is"
+        " waited for\n"
+        f"irprune: the default configuration is used for {spec.key} {WHERE}: another process has not"
+        " surveyed it in 0.1 s (irprune tune)\n"
+    )
 
 
+def test_a_file_system_without_locks(monkeypatch, capsys):
+    def acquire(self, timeout):
+        raise NotImplementedError("no flock")
+
+    monkeypatch.setattr(miss.filelock.FileLock, "acquire", acquire)
+    spec = scalars()
+    assert look(spec) == default(spec)
+    assert ": no flock (irprune tune)" in capsys.readouterr().err
+
+
+def test_an_interpreter_that_is_killed_is_not_waited_for(monkeypatch):
+    """Its processes hold the pipes that it answers by, and end with it."""
+    monkeypatch.setattr(
+        miss, "ASK",
+        "import os, signal, threading, time;"
+        " from irprune.kernels.tuner.pool import in_processes;"
+        " threading.Timer(3, lambda: os.kill(os.getpid(), signal.SIGKILL)).start();"
+        " list(in_processes(time.sleep, [(str(i), (60,)) for i in range(2)], 2))",
+    )  # fmt: skip
+    start = time.perf_counter()
+    with pytest.raises(miss.NoSurvey, match="the survey failed: exit code -9"):
+        miss.ask(sys.executable, {}, key_of(scalars(), torch.float32, H100, 32))
+    assert time.perf_counter() - start < 30
+
+
+def test_nothing_is_surveyed_in_the_interpreter(monkeypatch, capsys):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    look(scalars())
+    assert "(TRITON_INTERPRET=1) nothing is compiled (irprune tune)" in capsys.readouterr().err
+
+
+def test_words_that_are_no_text_do_no_harm(monkeypatch):
+    monkeypatch.setattr(miss, "ASK", "import os; os.write(2, b'\\xff'); raise SystemExit(3)")
+    with pytest.raises(miss.NoSurvey, match="the survey failed: \ufffd"):
+        miss.ask(sys.executable, {}, key_of(scalars(), torch.float32, H100, 32))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="PYTHONSAFEPATH is of Python 3.11")
 def test_nothing_in_the_folder_that_we_are_in_is_run(monkeypatch, tmp_path):
     """A file of the user's may be called as a module is."""
-    (tmp_path / "random.py").write_text("raise SystemExit('this is not random')")
+    for name in ("random", "struct"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is the user's own')")
     monkeypatch.chdir(tmp_path)
     spec = scalars()
-    key = key_of(spec, torch.float32, architecture_named("sm_90"), 32)
-    asked = {"kind": "path", "spec": spec.to_json(), "dtype": "nothing", "architecture": "sm_90"}
-    with pytest.raises(miss.NoSurvey, match="the survey failed: KeyError: 'degree'"):
-        miss.ask(sys.executable, asked, key)
+    assert look(spec) in configs(spec)
+    assert cache.load(key_of(spec, torch.float32, H100, 32)).surveyed(shallow(spec))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -139,6 +140,67 @@ def test_what_a_process_started_ends_with_it(tmp_path):
     while any(map(alive, pids)) and time.perf_counter() < until:
         time.sleep(0.1)
     assert not any(map(alive, pids))
+
+
+SCRIPT = """import os, sys, time
+from irprune.kernels.tuner.pool import _processes, in_processes
+
+def main():
+    given = [(str(i), (60 * (i > 1),)) for i in range(4)]
+    for name, _ in in_processes(time.sleep, given, 2):
+        print(*(p.pid for p in _processes(2)), flush=True)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks for processes under /proc")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_they_end_with_the_process_that_began_the_work(tmp_path, name):
+    """Which may be killed: nothing of its own runs then."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    script = subprocess.Popen(
+        [sys.executable, str(tmp_path / "script.py")], stdout=subprocess.PIPE, text=True
+    )
+    pids = [int(pid) for pid in script.stdout.readline().split()]
+    assert len(pids) == 2
+    assert all(map(alive, pids))
+    script.send_signal(getattr(signal, name))
+    script.wait()
+    until = time.perf_counter() + 10
+    while any(map(alive, pids)) and time.perf_counter() < until:
+        time.sleep(0.1)
+    assert not any(map(alive, pids))
+
+
+def test_an_error_names_what_was_not_done():
+    given = [(f"done {i}", (0,)) for i in range(20)]
+
+    def more():
+        yield from given
+        time.sleep(8)  # by now they are
+        yield "kills", (3,)
+
+    with pytest.raises(CompilerDied) as error:
+        list(in_processes(kill, more(), 2))
+    assert str(error.value).endswith("it had one of these: kills")
+
+
+def kill(code):
+    if code:
+        os._exit(code)
+
+
+def test_the_time_ends_while_work_is_made():
+    def given():
+        for i in range(9):
+            time.sleep(0.5)
+            yield str(i), (0,)
+
+    start = time.perf_counter()
+    list(in_processes(time.sleep, given(), 2, seconds=1.0))
+    assert time.perf_counter() - start < 4
 
 
 def test_work_begins_while_the_last_of_it_is_made():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from hypothesis import given
@@ -12,6 +14,7 @@ from irprune.kernels.triton.config import Config, configs, deeper, shallow
 from irprune.kernels.tuner import facts, stage1
 from irprune.kernels.tuner.architecture import ARCHITECTURES, architecture_named
 from irprune.kernels.tuner.facts import KernelFacts, count_instructions, resource_usage
+from irprune.kernels.tuner.pool import CompilerDied
 from irprune.kernels.tuner.stage1 import Candidate, inspect, ranked, survey, usable
 from irprune.tuning import TuneError
 from tests.kernels.tuner.fakes import Compiler, candidate, scalars
@@ -188,6 +191,49 @@ def test_errors_of_triton_and_its_assembler_are(compiler):
         assert found.rejected.startswith(f"forward_0: {type(error).__name__}: ")
 
 
+def test_an_assembler_that_was_killed_says_nothing_of_a_configuration(compiler):
+    from triton.runtime.errors import PTXASError
+
+    given = (scalars(), Config(16, 1, 1, "csr"), torch.float32, H100, 32, compiler)
+    compiler.fail = {(16, 1)}
+    for code in (-9, 137):
+        compiler.error = PTXASError(f"`ptxas` failed with error code {code}")
+        with pytest.raises(
+            CompilerDied, match=r"^an assembler was ended by the system: PTXASError"
+        ):
+            inspect(*given)
+    for code in (1, 255):
+        compiler.error = PTXASError(f"`ptxas` failed with error code {code}")
+        assert f"error code {code}" in inspect(*given).rejected
+
+
+def deadly(source, architecture):
+    """A compiler that dies of blocks of 32 channels."""
+    if source.constexprs["BLOCK"] == 32:
+        os._exit(3)
+    return stage1.compile_source(source, architecture)
+
+
+def dead(source, architecture):
+    os._exit(3)
+
+
+def test_what_a_compiler_dies_of_is_rejected_and_the_rest_is_kept():
+    spec, kept = scalars(), []
+    found = survey(
+        spec, torch.float32, H100, 32, compiler=deadly, jobs=2, keep=lambda c: kept.append(len(c))
+    )
+    assert [c.config for c in found] == list(shallow(spec))
+    for c in found:
+        assert (c.rejected or "").startswith("its compiler dies: ") == (c.config.block == 32)
+    assert kept == [1, 2, 3, 4]
+
+
+def test_a_compiler_that_dies_of_everything_is_an_error():
+    with pytest.raises(CompilerDied):
+        survey(scalars(), torch.float32, H100, 32, compiler=dead, jobs=2)
+
+
 def test_a_survey_has_every_configuration_of_one_stage_and_names_the_best(compiler):
     spec = scalars()
     cheap = {(32, 1): 10.0}
@@ -238,7 +284,7 @@ def test_a_survey_in_which_nothing_is_left(compiler):
         usable(spec, found, "sm_90")
     assert str(error.value) == (
         f"no configuration of {spec.key} can be used on sm_90; the first, {configs(spec)[0]}:"
-        " forward_0: 8 bytes per thread spill (--fresh tries all again)"
+        " forward_0: 8 bytes per thread spill"
     )
 
 

@@ -19,7 +19,7 @@ from irprune.kernels.tuner.stage2 import Problem, check, problem, race, with_gra
 from irprune.passmanager import no_progress
 from irprune.specs.problems import SHAPES, problem_named
 from irprune.specs.table import TableSpec
-from irprune.tuning import TuneRequest, tuner_named
+from irprune.tuning import TuneError, TuneRequest, tuner_named
 from tests.kernels import specs
 from tests.kernels.tuner.fakes import Compiler, scalars
 
@@ -260,6 +260,16 @@ def test_a_compiler_that_dies_of_loads_in_flight_takes_nothing_with_it(
         f"irprune: {best} of {spec.key} is not tried with more loads in flight: a process ended\n"
     )
     assert tuner.tune(request(spec, device="cuda"), no_progress)["cached"]
+
+
+def test_a_survey_in_which_nothing_could_be_used_is_done_again(compiler, monkeypatch):
+    spec, tuner = scalars(), tune.TritonTuner(compiler)
+    compiler.facts = lambda s: {"stack": 8}
+    with pytest.raises(TuneError, match="no configuration of"):
+        tuner.tune(request(spec, architecture="sm_90"), no_progress)
+    compiler.facts = lambda s: {}
+    found = tuner.tune(request(spec, architecture="sm_90"), no_progress)
+    assert not any(c["rejected"] for c in found["candidates"])
 
 
 def test_nothing_is_tuned_in_the_interpreter(monkeypatch):
