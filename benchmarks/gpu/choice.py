@@ -45,7 +45,7 @@ def rows_of(given: Problem) -> int:
 
 
 def widths(spec: PathSpec | PolySpec, first: Config) -> list[Config]:
-    """What is served without tuning, and the default variant at every width that is legal."""
+    """What a table has, else the default, and the default variant at every width that is legal."""
     legal = configs(spec)
     usual = default(spec)
     wanted = [first, usual, *(Config(b, 1, 1, usual.variant) for b in WIDTHS)]
@@ -79,7 +79,7 @@ def choose(
     Args:
         spec: of the kernels.
         dtype: of the operands.
-        usual: what a user gets without tuning.
+        usual: what a table has, else the default.
         call: the kernels with gradients, by whatever is pinned.
         device: that runs and times them.
         failed: gets the errors of configurations that do not run.

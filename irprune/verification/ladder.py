@@ -126,10 +126,12 @@ def compare_on_examples(
         pairs = zip(floating, grads, strict=True)
         filled = [torch.zeros_like(x) if g is None else g for x, g in pairs]
         results.append([*(v.detach() for v in values), *filled])
-    pairs = [(x, y) for x, y in zip(*results, strict=True) if x.numel()]
-    if not pairs:
+    compared = [(x, y) for x, y in zip(*results, strict=True) if x.numel()]
+    if not compared:
         return math.nan
-    return worst_of(float((x - y).abs().max() / x.abs().max().clamp(min=1e-12)) for x, y in pairs)
+    return worst_of(
+        float((x - y).abs().max() / x.abs().max().clamp(min=1e-12)) for x, y in compared
+    )
 
 
 def verify_graph(

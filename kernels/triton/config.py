@@ -110,7 +110,7 @@ def widest(spec: PathSpec | PolySpec) -> int:
 
 
 def default(spec: PathSpec | PolySpec) -> Config:
-    """What is taken where nothing was tuned: sums in registers, one warp, 32 channels."""
+    """What is taken where nothing is known: sums in registers, one warp, 32 channels."""
     variant = VARIANTS[type(spec)][0]
     fitting = [c for c in configs(spec) if c.variant == variant and c.warps == 1 and c.stages == 1]
     return max((c for c in fitting if c.block <= LANES), key=lambda c: c.block)
