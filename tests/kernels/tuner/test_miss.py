@@ -59,7 +59,7 @@ def test_what_is_not_known_is_surveyed_once_and_said(monkeypatch, capsys, spec, 
         " one by compilation is used (irprune tune on that GPU times it)\n"
     )
     lookup._lookup.cache_clear()
-    monkeypatch.setattr(subprocess, "run", None)  # nobody is asked again
+    monkeypatch.setattr(miss, "subprocess", None)  # nobody is asked again
     assert look(spec) == winner
     assert lookup.lookup(spec, torch.float32, H100, 500.0) == winner
     known = miss.survey_apart(spec, torch.float32, H100)
@@ -74,7 +74,8 @@ def answering(monkeypatch, answer):
         asked.append(command)
         return answer()
 
-    monkeypatch.setattr(subprocess, "run", run)
+    stand_in = SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(miss, "subprocess", stand_in)  # others ask other programs
     return asked
 
 
