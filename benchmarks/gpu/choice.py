@@ -1,7 +1,7 @@
 """Which configuration of the Triton kernels stands against the others: the winner of a short race.
 
-A full search takes longer than a run. First the widths, which matter most, and what a table has, else the
-default; then what is near the fastest of these.
+A full search takes longer than a run. First the widths, which matter most, and what a table has, else
+the default; then what is near the fastest of these.
 """
 
 from __future__ import annotations
