@@ -34,6 +34,15 @@ def test_a_graph_and_itself(chain):
     assert str(found).endswith("nothing differs")
 
 
+def test_a_weight_that_is_no_number_is_a_difference(chain):
+    broken = chain.replace(gm=copy.deepcopy(chain.gm))
+    next(p for p in broken.gm.parameters()).data.view(-1)[0] = torch.nan
+    for pair in ((chain, broken), (broken, chain)):
+        found = irprune.diff(*pair)
+        assert not found.equal
+        assert [c.parts for c in found.changed] == [("weights",)]
+
+
 def test_blocks_that_went(chain, sliced):
     found = irprune.diff(chain, sliced)
     assert not found.equal

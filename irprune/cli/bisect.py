@@ -64,7 +64,7 @@ def search(
     session.only_cpu("passes run")
     pipeline = Pipeline.of(pipeline_text)
     existing_file(data, "the data file")
-    graph = session.load_for(model, pipeline)
+    graph, _ = session.load_for(model, pipeline)
     with session.progress(title) as progress:
         yield pipeline, graph, _trial(session, graph, data, target, progress)
 

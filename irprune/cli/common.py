@@ -77,8 +77,8 @@ class Session:
                 f"cannot read the model {model}: {type(error).__name__}: {reason}"
             ) from error
 
-    def load_for(self, model: str, pipeline: Pipeline) -> Any:
-        """A model as a graph, for a pipeline to begin with.
+    def load_for(self, model: str, pipeline: Pipeline) -> tuple[Any, frozenset[str]]:
+        """A model as a graph, for a pipeline to begin with; and the facts at its end.
 
         What a pipeline lacks is said before a checkpoint is loaded. A graph file is loaded first: what
         has been done to it is known then.
@@ -92,8 +92,7 @@ class Session:
         if not (Path(model).is_file() and is_graph_file(model)):
             pipeline.check({"irreps"})
         graph = self.load(model)
-        pipeline.check({"irreps", *graph.facts})
-        return graph
+        return graph, pipeline.check({"irreps", *graph.facts})
 
     def frames(
         self,

@@ -154,8 +154,7 @@ class Job:
             check_writable(given.html)
         changes = ChangeLog()
         observers = [*given.observers(), *([changes] if given.html else [])]
-        before_graph = session.load_for(self.model, self.pipeline)
-        facts = self.pipeline.check({"irreps", *before_graph.facts})
+        before_graph, facts = session.load_for(self.model, self.pipeline)
         if output is not None and "lowered" not in facts:
             check_name(output, resolve(before_graph, given.target))
         frames = None

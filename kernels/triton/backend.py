@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import ClassVar
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from irprune.backends import Backend, Decline, Kernel, Spec, remember
 from irprune.irreps import Layout
 from irprune.kernels.operands import refuse_tangents
-from irprune.kernels.triton.installed import broken_interpreter, missing_triton
+from irprune.kernels.triton.installed import broken_interpreter, interpreted, missing_triton
 from irprune.specs.layout import to_ir_mul, to_mul_ir
 from irprune.specs.path import PathSpec
 from irprune.specs.poly import PolySpec
@@ -92,8 +91,3 @@ def _polynomial(spec: PolySpec) -> Kernel:
         return to_mul_ir(made, outputs)
 
     return polynomial
-
-
-def interpreted() -> bool:
-    """Whether Triton runs kernels in its interpreter: it reads the variable when it is imported."""
-    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on", "y")

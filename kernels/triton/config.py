@@ -66,7 +66,7 @@ class Config:
         return made
 
 
-def in_order(config: Config) -> bool:
+def deterministic(config: Config) -> bool:
     """Whether sums have one order, so that results are the same in every run: no atomic additions."""
     return config.variant != "atomic"
 

@@ -45,6 +45,13 @@ class Path:
     def harmonics(self) -> set[int]:
         return {self.harmonic + b for _, b, _, _ in self.coupling}
 
+    def matrix(self) -> dict[tuple[int, int], str]:
+        """(component read, component written) → the factor between them, of the harmonics y…."""
+        table: dict[tuple[int, int], list[str]] = {}
+        for a, b, c, value in self.coupling:
+            table.setdefault((a, c), []).append(f"{value!r} * y{self.harmonic + b}")
+        return {pair: " + ".join(terms) for pair, terms in sorted(table.items())}
+
 
 @dataclass(frozen=True)
 class Group:
@@ -212,10 +219,7 @@ def _product(group: Group, mask: str, acc: str) -> Iterator[str]:
 
 def _path(p: Path, mul: int) -> Iterator[str]:
     """One path: couplings with the harmonics first, the weight where there are fewer components."""
-    table: dict[tuple[int, int], list[str]] = {}
-    for a, b, c, value in p.coupling:
-        table.setdefault((a, c), []).append(f"{value!r} * y{p.harmonic + b}")
-    matrix = {pair: " + ".join(terms) for pair, terms in sorted(table.items())}
+    matrix = p.matrix()
     first = p.n_source <= p.n_target
     if first:
         yield from (f"z{a} = w * x{a}" for a in sorted({a for a, _ in matrix}))

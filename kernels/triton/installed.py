@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 
 
 @functools.cache
@@ -26,6 +27,11 @@ def missing_triton() -> str | None:
     if not (3, 6) <= _numbers(found) < (3, 10):
         return f"works with triton 3.6 to 3.9, found {found}"
     return None
+
+
+def interpreted() -> bool:
+    """Whether Triton runs kernels in its interpreter: it reads the variable when it is imported."""
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on", "y")
 
 
 def broken_interpreter() -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from irprune.kernels.triton.config import REVISION, Config, in_order, kernel_key
+from irprune.kernels.triton.config import REVISION, Config, deterministic, kernel_key
 from irprune.kernels.triton.installed import triton_version
 from irprune.kernels.tuner.architecture import Architecture
 from irprune.kernels.tuner.stage1 import Candidate, ranked
@@ -145,7 +145,7 @@ class Entry:
         if self.timed:
             return self.timed[0].config
         order = [c.config for c in ranked(self.candidates)] if self.complete else []
-        return next(filter(in_order, order), order[0] if order else None)
+        return next(filter(deterministic, order), order[0] if order else None)
 
     def surveyed(self, wanted: Collection[Config]) -> bool:
         """Whether stage 1 has seen all of these configurations; a table may hold a winner alone."""

@@ -50,7 +50,13 @@ class KernelFacts:
 
 
 def read_facts(
-    name: str, made: Any, architecture: Architecture, warps: int, blocks: int, degree: int
+    name: str,
+    made: Any,
+    architecture: Architecture,
+    warps: int,
+    blocks: int,
+    degree: int,
+    at_once: int = 1,
 ) -> KernelFacts:
     """Reads them from what ``triton.compile`` made.
 
@@ -61,6 +67,7 @@ def read_facts(
         warps: of a program.
         blocks: programs for one node, edge or row.
         degree: edges of a node, over which what stands outside of its loop is spread.
+        at_once: edges that a turn of the loop takes.
 
     Raises:
         IrpruneError: the tool that reads it fails.
@@ -77,7 +84,7 @@ def read_facts(
         shared = usage["SHARED"]
     shared = max(shared, int(made.metadata.shared))
     inside, outside = count_instructions(text)
-    per_edge = inside + outside / degree if inside else float(outside)
+    per_edge = inside / at_once + outside / degree if inside else float(outside)
     return KernelFacts(
         name,
         registers,

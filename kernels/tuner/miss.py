@@ -21,8 +21,8 @@ import torch
 
 from irprune.cost import DEFAULT_EDGES_PER_ATOM
 from irprune.errors import IrpruneError
-from irprune.kernels.triton.backend import interpreted
 from irprune.kernels.triton.config import shallow
+from irprune.kernels.triton.installed import interpreted
 from irprune.kernels.tuner import cache
 from irprune.kernels.tuner.architecture import Architecture
 from irprune.kernels.tuner.entry import Entry, Key, degree_of, key_of

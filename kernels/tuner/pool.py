@@ -64,7 +64,7 @@ def in_processes(
     if not all(p.is_alive() for p in _processes(jobs)):  # one has ended since the last time
         _stop(jobs)
     futures: dict[Future[R], str] = {}
-    listening = True
+    stop = True
     try:
         for name, arguments in given:
             if left() == 0.0:
@@ -72,7 +72,7 @@ def in_processes(
             futures[_pool(jobs).submit(work, *arguments)] = name
         for future in _until(futures, left()):
             yield futures[future], future.result()
-        listening = not all(f.done() for f in futures)
+        stop = not all(f.done() for f in futures)
     except BrokenProcessPool as error:
         lost = [name for future, name in futures.items() if not _made(future)]
         raise CompilerDied(
@@ -81,7 +81,7 @@ def in_processes(
             f" {'; '.join(lost[: 2 * jobs])}"
         ) from error
     finally:
-        if listening:  # some of it is left, or something was raised
+        if stop:  # something is left, or was raised, or nobody listens
             _stop(jobs)
 
 

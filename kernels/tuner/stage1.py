@@ -125,6 +125,8 @@ def survey(
 ) -> tuple[Candidate, ...]:
     """Configurations of a spec, compiled and looked at.
 
+    What a compiler died of among others is compiled once more, alone, and rejected if it dies again.
+
     Args:
         spec: the convolution or polynomial.
         dtype: of its operands.
@@ -140,8 +142,6 @@ def survey(
 
     Returns:
         One candidate for each, in the order of ``wanted``.
-
-    What a compiler died of among others is compiled once more, alone, and rejected if it dies again.
 
     Raises:
         CompilerDied: every one of them dies, so that the cause is another.

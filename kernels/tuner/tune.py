@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 import torch
 
 from irprune.errors import UsageError
-from irprune.kernels.triton.backend import interpreted
 from irprune.kernels.triton.config import Config, deeper, pin, shallow, unpin
-from irprune.kernels.triton.installed import missing_triton
+from irprune.kernels.triton.installed import interpreted, missing_triton
 from irprune.kernels.tuner import cache
 from irprune.kernels.tuner.architecture import Architecture, architecture_named, architecture_of
 from irprune.kernels.tuner.compile import compile_source

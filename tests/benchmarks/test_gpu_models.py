@@ -139,11 +139,16 @@ def test_a_call_is_recorded_after_it_was_warm(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "stream", lambda s: around("side"))
-    monkeypatch.setattr(torch.cuda, "graph", lambda g, stream: around("graph"))
+    streams = []
+    monkeypatch.setattr(torch.cuda, "stream", lambda s: streams.append(s) or around("side"))
+    monkeypatch.setattr(
+        torch.cuda, "graph", lambda g, stream: streams.append(stream) or around("graph")
+    )
     call = lambda: calls.append(list(log)) or len(calls)  # noqa: E731
     replay = captured(call, torch.device("cuda"))
     assert (replay(), replay()) == (4, 4)
+    warm, recorded = streams
+    assert recorded is warm
     assert len(calls) == 4
     assert log == [
         "wait", "side begins", "side ends", "wait", "graph begins", "graph ends", "replay", "replay"

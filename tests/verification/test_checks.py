@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from e3nn import o3
 from torch import nn
 
 import irprune
+from irprune import export
 from irprune.profile import kernels
 from irprune.slicing import slice_graph
 from irprune.testing import CHECKS, checks
@@ -71,6 +74,18 @@ def test_masked_sliced_fails_where_a_difference_is_no_number(
     assert (check.ok, math.isnan(check.value)) == (False, True)
 
 
+def test_a_file_that_gives_no_number_is_no_reload(
+    graph: irprune.EquivariantGraph, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def answer(source: str, arguments: list[str]) -> None:
+        _, given, got = arguments
+        torch.save(graph.gm(*torch.load(given, weights_only=True)) * NAN, got)
+
+    monkeypatch.setattr(export, "run_script", answer)
+    (check,) = export.reload_network(graph, tmp_path / "network.irp")
+    assert (check.ok, math.isnan(check.value)) == (False, True)
+
+
 def test_nothing_to_compare_is_no_agreement(graph: irprune.EquivariantGraph) -> None:
     nothing = nn.Module()
     nothing.forward = lambda *x: []  # type: ignore[assignment,method-assign]
@@ -78,16 +93,27 @@ def test_nothing_to_compare_is_no_agreement(graph: irprune.EquivariantGraph) -> 
     assert math.isnan(ladder.compare_on_examples(graph, nothing, nothing))
 
 
-@pytest.mark.parametrize("name", ["equivariance", "pickling"])
+@pytest.mark.parametrize(
+    ("name", "measured"),
+    [
+        ("equivariance", "difference"),
+        ("pickling", "difference"),
+        ("masked-sliced", "compare_on_examples"),
+    ],
+)
 @pytest.mark.parametrize("found", [(NAN, 0.0), (0.0, NAN)])
 def test_a_check_of_the_kit_overlooks_no_difference(
-    unscripted: None, monkeypatch: pytest.MonkeyPatch, name: str, found: tuple[float, float]
+    unscripted: None,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    measured: str,
+    found: tuple[float, float],
 ) -> None:
     tested = subject(lambda rng: (o3.Linear("2x0e+1x1o", "2x0e+1x1o"), {"x": "2x0e+1x1o"}), 0)
     measure, tolerance = CHECKS[name]
     assert measure(tested) <= tolerance
-    answers = iter(found)
-    monkeypatch.setattr(checks, "difference", lambda *a: next(answers))
+    answers = itertools.chain(found, itertools.repeat(0.0))
+    monkeypatch.setattr(checks, measured, lambda *a: next(answers))
     assert math.isnan(measure(tested))
 
 

@@ -15,7 +15,7 @@ from irprune.kernels.triton.convolution import Group
 from irprune.kernels.triton.source import Source, index_by_name, sources
 from irprune.kernels.tuner.architecture import Architecture
 from irprune.kernels.tuner.compile import compile_source
-from irprune.kernels.tuner.facts import count_instructions, resource_usage
+from irprune.kernels.tuner.facts import read_facts
 from irprune.kernels.tuner.pool import in_processes
 from irprune.specs.path import PathSpec
 
@@ -69,7 +69,7 @@ def separate(spec: PathSpec, architecture: Architecture) -> Row:
             continue
         made = index_by_name(sources(spec, config, torch.float32))
         rows = [
-            facts(s, architecture, 1, config.warps)
+            facts(s, architecture, config.warps)
             for name, s in made.items()
             if name.startswith("forward")
         ]
@@ -104,20 +104,13 @@ def tried(spec: PathSpec, group: Group, layout: str, architecture: Architecture)
     """One kernel in one tile."""
     tile = Tile.parse(layout)
     made = source(spec, group, HIDDEN, tile)
-    return {"layout": layout, **facts(made, architecture, tile.edges, tile.warps)}
+    return {"layout": layout, **facts(made, architecture, tile.warps, tile.edges)}
 
 
-def facts(made: Source, architecture: Architecture, edges: int, warps: int) -> Row:
-    """Of one kernel whose loop takes so many edges at once; tiles are taken to be full."""
+def facts(made: Source, architecture: Architecture, warps: int, at_once: int = 1) -> Row:
+    """Of one kernel; tiles are taken to be full."""
     found = compile_source(made, architecture)
-    usage = resource_usage(found.asm["cubin"])
-    inside, outside = count_instructions(found.asm["ptx"])
-    return {
-        "registers": usage["REG"],
-        "stack": usage["STACK"] + usage["LOCAL"],
-        "shared": max(usage["SHARED"], int(found.metadata.shared)),
-        "instructions": round((inside / edges + outside / DEGREE) * warps * made.blocks, 1),
-    }
+    return read_facts(made.name, found, architecture, warps, made.blocks, DEGREE, at_once).to_json()
 
 
 def total(rows: list[Row]) -> float:

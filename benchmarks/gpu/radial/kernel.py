@@ -165,9 +165,7 @@ def _products(group: Group, weights: int, inside: str, precision: str) -> Iterat
 
 
 def _path(p: Path, mul: int) -> Iterator[str]:
-    table: dict[tuple[int, int], list[str]] = {}
-    for a, b, c, value in p.coupling:
-        table.setdefault((a, c), []).append(f"{value!r} * y{p.harmonic + b}")
-    for c in sorted({c for _, c in table}):
-        total = " + ".join(f"x{a} * ({' + '.join(t)})" for (a, k), t in table.items() if k == c)
+    matrix = p.matrix()
+    for c in sorted({c for _, c in matrix}):
+        total = " + ".join(f"x{a} * ({z})" for (a, k), z in matrix.items() if k == c)
         yield f"a{p.target + c * mul} += tl.sum(w * ({total}), 0)"
